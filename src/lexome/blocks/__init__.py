@@ -1,0 +1,31 @@
+"""Attention, positions, MLPs, Hyena and heads: mechanisms under their own names."""
+
+from lexome.blocks.attention import (
+    Alibi,
+    PostNormBlock,
+    SelfAttention,
+    alibi_slopes,
+    padding_bias,
+)
+from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
+from lexome.blocks.hyena import Hyena, ImplicitFilter
+from lexome.blocks.mlps import GatedMlp, Mlp
+from lexome.blocks.stack import DecodeCache, Hidden, Stack
+
+__all__ = [
+    "Alibi",
+    "DecodeCache",
+    "FirstTokenClassifier",
+    "GatedMlp",
+    "Hidden",
+    "Hyena",
+    "ImplicitFilter",
+    "MaskedTokenHead",
+    "Mlp",
+    "PostNormBlock",
+    "SelfAttention",
+    "Stack",
+    "TokenHead",
+    "alibi_slopes",
+    "padding_bias",
+]

@@ -1,0 +1,109 @@
+"""Multi-head self-attention and its position biases.
+
+Axes: B batch, L tokens, D width, H heads, E head width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """Return the slope of each head (Press et al. 2021, arXiv:2108.12409).
+
+    Powers of 2^(-8/heads) where `heads` is a power of two; else those of the next lower power of
+    two, filled up with every second slope of the next higher one.
+
+    Examples
+    --------
+    >>> alibi_slopes(4)
+    [0.25, 0.0625, 0.015625, 0.00390625]
+    """
+    lower = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / lower) for i in range(lower)]
+    finer = [2 ** (-8 * (i + 1) / (2 * lower)) for i in range(0, 2 * lower, 2)]
+    return slopes + finer[: heads - lower]
+
+
+class Alibi:
+    """Attention bias -slope * |i - j|, built once per length.
+
+    The table for the longest input so far is kept; shorter ones are views of it.
+    """
+
+    def __init__(self, heads: int):
+        self.heads = heads
+        self._table: Tensor | None = None
+
+    def __call__(self, length: int, like: Tensor) -> Tensor:
+        """Return the bias, shape (1, H, L, L), in the dtype and on the device of `like`."""
+        table = self._table
+        fits = table is not None and (table.dtype, table.device) == (like.dtype, like.device)
+        if table is None or not fits or table.shape[-1] < length:
+            place = torch.arange(length, device=like.device, dtype=torch.float32)
+            distance = (place[:, None] - place[None, :]).abs()
+            slopes = torch.tensor(alibi_slopes(self.heads), device=like.device)
+            table = (-slopes[:, None, None] * distance).to(like.dtype)[None]
+            self._table = table.contiguous()
+        return self._table[..., :length, :length]  # type: ignore[index]
+
+
+def padding_bias(mask_BL: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Turn a token mask into an additive bias on the keys, or None where nothing is padded.
+
+    Returns
+    -------
+    Shape (B, 1, 1, L): 0 at tokens, the lowest number of `dtype` at padding.
+    """
+    if mask_BL is None or bool(mask_BL.all()):
+        return None
+    bias = torch.zeros(mask_BL.shape, dtype=dtype, device=mask_BL.device)
+    bias.masked_fill_(mask_BL == 0, torch.finfo(dtype).min)
+    return bias[:, None, None, :]
+
+
+class SelfAttention(nn.Module):
+    """Softmax attention with one matrix for query, key and value.
+
+    Rows of `qkv` are all queries, then all keys, then all values, each ordered by head; scores
+    are divided by sqrt(head width).
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = True):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attend; `bias` broadcasts to (B, H, L, L) and is added to the scores."""
+        B, L, D = x_BLD.shape
+        q, k, v = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads).unbind(2)
+        mixed_BHLE = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=bias,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out(mixed_BHLE.transpose(1, 2).reshape(B, L, D))
+
+
+class PostNormBlock(nn.Module):
+    """x = norm(x + attention(x)); x = norm(x + mlp(x)), the layer of BERT."""
+
+    def __init__(
+        self, attention: nn.Module, mlp: nn.Module, *, width: int, eps: float, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.attention, self.mlp = attention, mlp
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.mlp_norm = nn.LayerNorm(width, eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Run the layer; `bias` goes to the attention."""
+        x_BLD = self.attention_norm(x_BLD + self.dropout(self.attention(x_BLD, bias)))
+        return self.mlp_norm(x_BLD + self.dropout(self.mlp(x_BLD)))

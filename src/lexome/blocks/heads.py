@@ -1,0 +1,76 @@
+"""What stands on a backbone: hidden states to scores, and the loss of those scores.
+
+A head is called with the hidden state and the batch it came from; `loss` takes the scores, the
+labels and the batch. Axes: B batch, L tokens, D width, V vocabulary, C classes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor, Mapping[str, Any]], Tensor]
+
+
+class TokenHead(nn.Module):
+    """Scores over the vocabulary by one matrix, tied to the token embedding or not."""
+
+    def __init__(
+        self, width: int, vocab: int, *, loss: Loss, bias: bool = False, tied: nn.Embedding | None = None
+    ):
+        super().__init__()
+        self.decoder = nn.Linear(width, vocab, bias=bias)
+        if tied is not None:
+            self.decoder.weight = tied.weight
+        self.loss = loss
+
+    def forward(self, x: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Map (..., D) to (..., V)."""
+        return self.decoder(x)
+
+
+class MaskedTokenHead(nn.Module):
+    """The masked-token head of BERT: dense, GELU, layer norm, decoder."""
+
+    def __init__(
+        self,
+        width: int,
+        vocab: int,
+        *,
+        loss: Loss,
+        eps: float,
+        bias: bool = True,
+        tied: nn.Embedding | None = None,
+    ):
+        super().__init__()
+        self.dense = nn.Linear(width, width, bias=bias)
+        self.norm = nn.LayerNorm(width, eps, bias=bias)
+        self.decoder = nn.Linear(width, vocab, bias=bias)
+        if tied is not None:
+            self.decoder.weight = tied.weight
+        self.loss = loss
+
+    def forward(self, x: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Map (..., D) to (..., V)."""
+        return self.decoder(self.norm(F.gelu(self.dense(x))))
+
+
+class FirstTokenClassifier(nn.Module):
+    """Classes from the first token: tanh(dense(x_0)), dropout, linear, as BERT does."""
+
+    def __init__(self, width: int, classes: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.pooler = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Map (B, L, D) to (B, C)."""
+        return self.classifier(self.dropout(torch.tanh(self.pooler(x_BLD[:, 0]))))
+
+    @staticmethod
+    def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Cross entropy over classes; labels of shape (B,)."""
+        return F.cross_entropy(logits.float(), labels)

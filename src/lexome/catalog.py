@@ -1,0 +1,243 @@
+"""Families and releases by name, and how a model is loaded."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lexome import families as _families
+from lexome.checkpoints import (
+    Family,
+    Layout,
+    Release,
+    Weights,
+    find_weights,
+    read_json,
+    read_weights,
+)
+from lexome.checkpoints.download import fetch_hub
+from lexome.core import CheckpointError, CheckpointMismatch, InputError, UnknownName, nearest, pick
+from lexome.core.precision import choose_device, choose_precision
+from lexome.model import Model, Origin
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """Return all families by name; every file of the folder that declares FAMILY is one."""
+    found = {}
+    for module in pkgutil.iter_modules(_families.__path__):
+        declared = importlib.import_module(f"{_families.__name__}.{module.name}")
+        found[declared.FAMILY.name] = declared.FAMILY
+    return found
+
+
+@cache
+def releases() -> Mapping[str, tuple[Family, Release]]:
+    """Return all published releases by name, with their family."""
+    return {r.name: (family, r) for family in families().values() for r in family.releases}
+
+
+def load(
+    source: str | Path,
+    *,
+    family: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    head: str | None = None,
+) -> Model:
+    """Load a published model.
+
+    Parameters
+    ----------
+    source
+        A release name (`lexome models` lists them), a hub id ``owner/name[@revision]``, a folder
+        that holds the official files, or one weight file in such a folder.
+    family
+        Name of the family, where the files do not tell it.
+    device
+        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    precision
+        ``"float32"`` gives the authors' numbers. ``"auto"`` takes bfloat16 where the hardware
+        multiplies it natively: several times faster, about three significant digits.
+    head
+        Put this head on the backbone instead of the published one; its weights start random.
+
+    Returns
+    -------
+    The model in evaluation mode.
+
+    Raises
+    ------
+    UnknownName
+        If no release has this name.
+    CheckpointMismatch
+        If keys or shapes differ from the model's.
+    Offline
+        If the files must be downloaded and cannot be.
+    """
+    where = choose_device(device)
+    choice = choose_precision(precision, where)
+    folder, wanted, release = _locate(source, family)
+    model = _read(folder, wanted, release, family)
+    if head is not None and head != model.head_name:
+        model.replace_head(head, model.config)
+    return model.cast(choice.dtype).to(where).eval()
+
+
+def new(family: str, *, head: str | None = None, seed: int = 0, **sizes: Any) -> Model:
+    """Make a model with random weights, as the family's authors initialise it.
+
+    Parameters
+    ----------
+    family
+        Name of the family.
+    head
+        Name of its head; the pretraining head by default.
+    seed
+        Seed of the weights.
+    **sizes
+        Fields of the family's configuration.
+    """
+    known = families()[pick("family", family, families())]
+    config = _configure(known, sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model(known, config, head=head or next(iter(known.heads)))
+    try:
+        model.tokenizer = known.tokenizer(None, config)
+    except CheckpointError:  # a tokenizer that must be trained first
+        model.tokenizer = None
+    return model
+
+
+def _configure(family: Family, sizes: Mapping[str, Any]) -> Any:
+    kind = family.backbone.__init__.__annotations__["config"]
+    for name in sizes:
+        pick(f"setting of {family.title}", name, kind.__dataclass_fields__)
+    return kind(**sizes)
+
+
+def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, str]:
+    """Return (folder, weight file name if one was named, release name)."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path, None, path.resolve().name
+    if path.is_file():
+        return path.parent, path.name, path.resolve().parent.name
+    name = str(source)
+    if name in releases():
+        known, release = releases()[name]
+        if not release.source.startswith("hf:"):
+            raise CheckpointError(
+                f"{name} is published at {release.source}, which cannot be fetched by name. "
+                "Download its files by hand and pass their folder."
+            )
+        layout = known.layout(release.layout)
+        return fetch_hub(release.source[3:], layout.weights), None, name
+    looks_like_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if looks_like_hub and path.suffix not in {".bin", ".pt", ".ckpt", ".safetensors"}:
+        return fetch_hub(name), None, name.split("/")[1]
+    if "/" in name or path.suffix:
+        raise CheckpointError(f"{name}: there is no such file or folder.")
+    close = nearest(name, releases())
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise UnknownName(
+        f"no release named {name!r}, and no folder of that name here.{hint} "
+        "`lexome models` lists all releases."
+    )
+
+
+def _read(folder: Path, wanted: str | None, release: str, name: str | None) -> Model:
+    family, raw = _recognise(folder, name)
+    names = list(dict.fromkeys(w for layout in family.layouts for w in layout.weights))
+    path = folder / wanted if wanted else find_weights(folder, names)
+    if path is None:
+        raise CheckpointError(
+            f"{folder} has the configuration of {family.title} but none of its weight files: "
+            f"{', '.join(names)}. It holds: {_listing(folder)}."
+        )
+    state = next((layout.state for layout in family.layouts if layout.state), None)
+    weights = read_weights(path, state)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()}
+    try:
+        config = family.read_config(raw, shapes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointMismatch(
+            f"{folder / family.config_file} is no whole configuration of {family.title}: "
+            f"{type(error).__name__}: {error}. Get the file from the publisher again."
+        ) from error
+    return _build(family, config, raw, path, weights, folder=folder, release=release)
+
+
+def _recognise(folder: Path, name: str | None) -> tuple[Family, Mapping[str, Any]]:
+    """Find the family that a folder's configuration belongs to."""
+    known = families()
+    if name is not None:
+        family = known[pick("family", name, known)]
+        path = folder / family.config_file
+        return family, read_json(path) if path.is_file() else {}
+    found = []
+    for family in known.values():
+        path = folder / family.config_file
+        if path.is_file() and family.recognise(raw := read_json(path)):
+            found.append((family, raw))
+    if not found:
+        raise CheckpointError(
+            f"{folder} is not the folder of a family that is known here. It holds: "
+            f"{_listing(folder)}. If it is one of {', '.join(known)}, name it with family=."
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} could be {' or '.join(f.name for f, _ in found)}. Name one with family=."
+        )
+    return found[0]
+
+
+def _build(
+    family: Family,
+    config: Any,
+    raw: Mapping[str, Any],
+    path: Path,
+    weights: Weights,
+    *,
+    folder: Path,
+    release: str,
+) -> Model:
+    """Choose the layout that takes the file's keys and fill a model with them."""
+    best: tuple[int, Layout, Model] | None = None
+    for layout in family.layouts:
+        with torch.device("meta"):
+            model = Model(family, config, head=layout.head)
+        faults = layout.keys.resolve(weights.tensors.keys()).faults(*model.names())
+        if best is None or faults < best[0]:
+            best = (faults, layout, model)
+        if not faults:
+            break
+    assert best is not None, f"{family.name} declares no layout"
+    _, layout, model = best
+    unused = model.fill(layout, weights, str(path))
+    model.tokenizer = family.tokenizer(folder, config)
+    model.origin = Origin(
+        folder=folder,
+        release=release,
+        layout=layout,
+        files=weights.files,
+        raw_config=raw,
+        side_files={
+            name: (folder / name).read_bytes()
+            for name in family.side_files
+            if (folder / name).is_file()
+        },
+        unused=unused,
+        names=tuple(weights.tensors),
+    )
+    return model
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,28 @@
+"""Key maps, containers, verification and download of published checkpoints."""
+
+from lexome.checkpoints.containers import (
+    Weights,
+    find_weights,
+    read_json,
+    read_weights,
+    write_weights,
+)
+from lexome.checkpoints.family import Family, Layout, Release, Shapes
+from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
+
+__all__ = [
+    "Family",
+    "KeyMap",
+    "Layout",
+    "Release",
+    "Resolution",
+    "Shapes",
+    "Weights",
+    "explain",
+    "find_weights",
+    "read_json",
+    "read_weights",
+    "to_ours",
+    "to_published",
+    "write_weights",
+]

@@ -1,0 +1,259 @@
+"""Weight files: safetensors, sharded or whole, and pickles through a reader that runs no code."""
+
+import hashlib
+import json
+import pickle
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lexome.core import CheckpointError, FormatError, UnsafeCheckpoint, atomic_path
+
+# Globals that a tensor pickle needs. Everything here builds data and runs nothing else.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("builtins", "dict"),
+    ("builtins", "list"),
+    ("builtins", "set"),
+    ("builtins", "tuple"),
+    ("builtins", "int"),
+    ("builtins", "float"),
+    ("builtins", "complex"),
+    ("builtins", "bytearray"),
+    ("__builtin__", "dict"),
+    ("__builtin__", "list"),
+    ("__builtin__", "set"),
+    ("__builtin__", "long"),
+    ("_codecs", "encode"),
+    ("torch._utils", "_rebuild_tensor"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._tensor", "_rebuild_from_type_v2"),
+    ("torch", "Tensor"),
+    ("torch", "Size"),
+    ("torch", "device"),
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.serialization", "_get_layout"),
+}
+_DTYPES = {n for n in dir(torch) if isinstance(getattr(torch, n), torch.dtype)}
+_STORAGES = {n for n in dir(torch) if n.endswith("Storage")}
+# Training left-overs that stand in published checkpoints. They become inert objects: the class
+# is never imported, its arguments and state are kept as data.
+_INERT_PACKAGES = {
+    "argparse",
+    "datetime",
+    "functools",
+    "lightning",
+    "lightning_fabric",
+    "lightning_utilities",
+    "numpy",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "torchmetrics",
+    "transformers",
+    "typing",
+}
+
+
+class Inert:
+    """Stands for an object of a pickle whose class is not imported; holds its state as data."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.args, self.kwargs, self.state = args, kwargs, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Inert":
+        return Inert(*args, **kwargs)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.kwargs[key] = value
+
+    def append(self, value: Any) -> None:
+        """Take a list item, as a pickled list subclass would."""
+        self.args = (*self.args, value)
+
+    def extend(self, values: Any) -> None:
+        """Take list items, as a pickled list subclass would."""
+        self.args = (*self.args, *values)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = (module, name) in _ALLOWED
+        known |= module == "torch" and (name in _DTYPES or name in _STORAGES)
+        known |= module == "torch.storage" and name in {"UntypedStorage", "TypedStorage"}
+        if known:
+            module = "builtins" if module == "__builtin__" else module
+            return int if name == "long" else super().find_class(module, name)
+        if module.split(".")[0] in _INERT_PACKAGES:
+            return type(name, (Inert,), {"__module__": "inert"})
+        raise UnsafeCheckpoint(
+            f"the pickle asks for {module}.{name}, which is not plain tensor data. Nothing of it "
+            "was run. Convert the file to safetensors in the environment that wrote it, or get it "
+            "from the publisher again."
+        )
+
+
+class _RestrictedPickle:
+    """What `torch.load` needs of a pickle module."""
+
+    __name__ = "lexome restricted pickle"
+    Unpickler = _Unpickler
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        return _Unpickler(file, **options).load()
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickled checkpoint (zip or legacy form) without running code from it.
+
+    Raises
+    ------
+    UnsafeCheckpoint
+        If the pickle needs anything but tensors, plain containers and known training left-overs.
+    FormatError
+        If the file is no checkpoint or is cut short.
+    """
+    with path.open("rb") as handle:
+        zipped = handle.read(4) == b"PK\x03\x04"
+    try:
+        return torch.load(
+            path, map_location="cpu", pickle_module=_RestrictedPickle, weights_only=False, mmap=zipped
+        )
+    except UnsafeCheckpoint as error:
+        error.add_note(f"while reading {path}")
+        raise
+    except Exception as error:  # torch and pickle raise a dozen kinds for a damaged file
+        raise FormatError(
+            path,
+            f"cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). "
+            "The download may be incomplete: compare its size with the publisher's.",
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Tensors of a checkpoint under their published names.
+
+    Attributes
+    ----------
+    tensors
+        {published name: tensor}; safetensors are memory-mapped.
+    files
+        The files they came from.
+    rest
+        What a pickle held beside the tensors (epochs, hyper-parameters); empty for safetensors.
+    """
+
+    tensors: Mapping[str, Tensor]
+    files: tuple[Path, ...]
+    rest: Mapping[str, Any]
+
+    def sha256(self) -> str:
+        """Hash the files, in order."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            with path.open("rb") as handle:
+                while block := handle.read(1 << 22):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def find_weights(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first of `names` that lies in `folder`, whole or as a sharded index."""
+    for name in names:
+        for candidate in (folder / name, folder / f"{name}.index.json"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def read_weights(path: Path, state: str | None = None) -> Weights:
+    """Read a weight file or a sharded index.
+
+    Parameters
+    ----------
+    path
+        ``*.safetensors``, ``*.index.json``, or a pickle (``.bin``, ``.pt``, ``.pth``, ``.ckpt``).
+    state
+        Key under which a training checkpoint keeps its tensors, such as ``"state_dict"``.
+    """
+    if path.name.endswith(".index.json"):
+        shards = sorted(set(_json(path)["weight_map"].values()))
+        missing = [s for s in shards if not (path.parent / s).is_file()]
+        if missing:
+            raise FormatError(path, f"names shards that are not there: {', '.join(missing)}.")
+        parts = [read_weights(path.parent / s, state) for s in shards]
+        tensors = {k: v for part in parts for k, v in part.tensors.items()}
+        return Weights(tensors=tensors, files=tuple(f for p in parts for f in p.files), rest={})
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as handle:
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        except Exception as error:  # safetensors has one exception type that it does not export
+            raise FormatError(
+                path, f"is no whole safetensors file ({error}). Download it again."
+            ) from error
+        return Weights(tensors=tensors, files=(path,), rest={})
+    content = read_pickle(path)
+    if state is not None and isinstance(content, dict) and state in content:
+        rest = {k: v for k, v in content.items() if k != state}
+        content = content[state]
+    else:
+        rest = {}
+    if not isinstance(content, Mapping):
+        raise FormatError(path, f"holds a {type(content).__name__}, expected a table of tensors.")
+    tensors = {k: v.detach() for k, v in content.items() if isinstance(v, Tensor)}
+    rest |= {k: v for k, v in content.items() if not isinstance(v, Tensor)}
+    if not tensors:
+        raise FormatError(path, f"holds no tensors, only {', '.join(map(str, list(rest)[:6]))}.")
+    return Weights(tensors=tensors, files=(path,), rest=rest)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], state: str | None = None) -> None:
+    """Write tensors in the container that the suffix of `path` names, atomically.
+
+    Ties are stored once per name; safetensors wants them as separate memory.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_file({k: v.clone() for k, v in tensors.items()}, temporary, {"format": "pt"})
+        else:
+            content: dict[str, Any] = OrderedDict(tensors)
+            torch.save({state: content} if state else content, temporary)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(path, f"is no valid JSON ({error}).") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    CheckpointError
+        If the file holds another kind of value.
+    FormatError
+        If the file is no JSON.
+    """
+    content = _json(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}.")
+    return content

@@ -1,0 +1,135 @@
+"""What a published system declares about itself: releases, file layouts, how to build it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lexome.checkpoints.keymap import KeyMap
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One form in which a system's weights are published.
+
+    Attributes
+    ----------
+    name
+        What the form is called in messages, e.g. ``"lightning"``.
+    keys
+        The table between published names and ours.
+    weights
+        File names, the preferred one first; sharded indexes of them are found too.
+    head
+        Which head of the family the form carries; None for a bare backbone.
+    state
+        Key under which a training checkpoint keeps its tensors.
+    """
+
+    name: str
+    keys: KeyMap
+    weights: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
+    head: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A published checkpoint.
+
+    Attributes
+    ----------
+    name
+        `family-size[-variant]` in the publisher's own words.
+    source
+        ``hf:owner/name``, ``hf:owner/name@revision`` or a page where a person gets it.
+    licence
+        SPDX name of the weights' licence.
+    parameters
+        Number of parameters, ties counted once.
+    context
+        Longest input in tokens, special tokens included; None where nothing limits it.
+    layout
+        Name of the family's layout that the published file has.
+    config
+        The published configuration, as far as it decides shapes.
+    """
+
+    name: str
+    source: str
+    licence: str
+    parameters: int
+    context: int | None
+    layout: str
+    config: Mapping[str, Any]
+
+    @property
+    def published_name(self) -> str:
+        """The publisher's own name: the last part of the source."""
+        return self.source.split("@")[0].rstrip("/").split("/")[-1].split(":")[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A published system: its parts and how its files are read.
+
+    Attributes
+    ----------
+    name, title, paper, organism
+        The short name, the authors' name, where it is described, and what it reads.
+    inputs
+        What an item is: ``"sequence"`` or ``"cell"``.
+    objective
+        How it was pretrained: ``"masked"``, ``"causal"`` or ``"expression"``.
+    recognise
+        Published configuration -> whether it is this family's.
+    read_config
+        (published configuration, shapes of the published tensors) -> our configuration.
+    write_config
+        Our configuration -> a published one, for models that did not come from a file.
+    backbone
+        Configuration -> the network below the heads.
+    heads
+        {head name: (configuration, backbone) -> module}; the first is the pretraining head.
+    layouts
+        Published forms, tried in order; the first is what a new model is saved as.
+    tokenizer
+        (folder of the release or None, configuration) -> tokenizer.
+    config_files
+        Names of the configuration file, and of files that belong to a release and are copied on
+        saving.
+    context
+        Configuration -> longest input in tokens, or None.
+    """
+
+    name: str
+    title: str
+    paper: str
+    organism: str
+    inputs: str = "sequence"
+    objective: str
+    recognise: Callable[[Mapping[str, Any]], bool]
+    read_config: Callable[[Mapping[str, Any], Shapes], Any]
+    write_config: Callable[[Any], dict[str, Any]]
+    backbone: Callable[[Any], nn.Module]
+    heads: Mapping[str, Callable[[Any, Any], nn.Module]]
+    layouts: tuple[Layout, ...]
+    tokenizer: Callable[[Path | None, Any], Any]
+    releases: tuple[Release, ...]
+    config_file: str = "config.json"
+    side_files: tuple[str, ...] = (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+        "generation_config.json",
+    )
+    context: Callable[[Any], int | None] = field(default=lambda config: None)
+
+    def layout(self, name: str) -> Layout:
+        """Return the layout called `name`."""
+        return next(layout for layout in self.layouts if layout.name == name)

@@ -1,0 +1,1 @@
+"""One file per published system. They never import each other."""

@@ -1,0 +1,380 @@
+"""HyenaDNA (Nguyen et al. 2023, arXiv:2306.15794): a causal model of long convolutions.
+
+Reference: HazyResearch/hyena-dna, ``standalone_hyenadna.py``, and the hub's ``-hf`` ports. Differs
+from a pre-norm GPT in one place: attention is the order-2 Hyena operator, whose filter is a small
+network over positions. The filter's positions and decay rates are part of the checkpoint. There is
+no padding mask in the authors' code: pads on the left are ordinary context. Give `attention_mask`
+to keep them out.
+Axes: B batch, L tokens, D width, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexome.blocks import DecodeCache, Hyena, ImplicitFilter, Mlp, Stack, TokenHead
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.objectives import next_token_loss
+from lexome.tokenizers import LetterPreset, LetterTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyenaDnaConfig:
+    """What a release or a small model sets.
+
+    `length` is the number of tokens that the filters were made for: the longest input. `shift` is
+    the floor of the filter's window; 0.05 in the released code, 0 in the training repository.
+    """
+
+    vocab_size: int = 12
+    vocab_multiple: int = 8
+    width: int = 128
+    depth: int = 2
+    mlp_width: int = 512
+    length: int = 1026
+    filter_features: int = 5
+    filter_width: int = 64
+    filter_layers: int = 2
+    filter_frequency: float = 10.0
+    shift: float = 0.05
+    taps: int = 3
+    bias: bool = True
+    final_norm_eps: float = 1e-5
+    dropout: float = 0.1
+    tied: bool = True
+    bracketed: bool = True
+    pad_id: int = 4
+    classes: int = 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding table: the vocabulary rounded up."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+class HyenaBlock(nn.Module):
+    """x + hyena(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, c: HyenaDnaConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(c.width)
+        self.mixer = Hyena(
+            c.width,
+            ImplicitFilter(
+                c.width,
+                c.length,
+                features=c.filter_features,
+                inner=c.filter_width,
+                inner_layers=c.filter_layers,
+                frequency=c.filter_frequency,
+                shift=c.shift,
+            ),
+            taps=c.taps,
+            bias=c.bias,
+        )
+        self.norm2 = nn.LayerNorm(c.width)
+        self.mlp = Mlp(c.width, c.mlp_width, activation=partial(F.gelu, approximate="tanh"))
+
+    def forward(
+        self, x_BLD: Tensor, shared: tuple[DecodeCache | None, Tensor | None]
+    ) -> Tensor:
+        """Run the block; `shared` is (cache, mask)."""
+        x_BLD = x_BLD + self.mixer(self.norm1(x_BLD), *shared)
+        return x_BLD + self.mlp(self.norm2(x_BLD))
+
+
+class HyenaDna(Stack):
+    """The decoder below the head."""
+
+    def __init__(self, config: HyenaDnaConfig):
+        super().__init__()
+        c = self.config = config
+        self.embed = nn.Embedding(c.rows, c.width)
+        self.dropout = nn.Dropout(c.dropout)
+        self.layers = nn.ModuleList(HyenaBlock(c) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.width, c.final_norm_eps)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        for block in self.layers:
+            for linear in (block.mixer.in_proj, block.mlp.up):
+                nn.init.normal_(linear.weight, std=0.02)
+            for linear in (block.mixer.out_proj, block.mlp.down):
+                nn.init.normal_(linear.weight, std=0.02 / (2 * c.depth) ** 0.5)
+            for linear in (block.mixer.in_proj, block.mixer.out_proj, block.mlp.up, block.mlp.down):
+                if linear.bias is not None:
+                    nn.init.zeros_(linear.bias)
+
+    def begin(
+        self,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: DecodeCache | None = None,
+    ) -> tuple[Tensor, tuple[DecodeCache | None, Tensor | None]]:
+        """Embed; the layers share the cache and the mask."""
+        x_BLD = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        mask = attention_mask
+        if mask is not None and bool(mask.all()):
+            mask = None
+        return self.dropout(x_BLD), (cache, mask)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Apply the final norm."""
+        return self.norm(x)
+
+
+class LastTokenClassifier(nn.Module):
+    """Classes from the position before the first pad, or the last where no pad follows."""
+
+    def __init__(self, width: int, classes: int, pad_id: int):
+        super().__init__()
+        self.score = nn.Linear(width, classes, bias=False)
+        self.pad_id = pad_id
+
+    def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Map (B, L, D) to (B, classes)."""
+        ids = batch.get("input_ids")
+        rows = torch.arange(x_BLD.shape[0], device=x_BLD.device)
+        # argmax gives 0 both for no pad and for a pad in front; 0 - 1 is the last position.
+        last = -1 if ids is None else (ids == self.pad_id).int().argmax(-1) - 1
+        return self.score(x_BLD[rows, last])
+
+    @staticmethod
+    def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Cross entropy over classes; labels of shape (B,)."""
+        return F.cross_entropy(logits.float(), labels)
+
+
+def _recognise(raw: Mapping[str, Any]) -> bool:
+    layer = raw.get("layer")
+    original = isinstance(layer, Mapping) and layer.get("_name_") == "hyena" and "d_model" in raw
+    return original or raw.get("model_type") == "hyenadna"
+
+
+def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HyenaDnaConfig:
+    if raw.get("model_type") == "hyenadna":
+        return HyenaDnaConfig(
+            vocab_size=raw["vocab_size"],
+            vocab_multiple=raw.get("pad_vocab_size_multiple", 8),
+            width=raw["d_model"],
+            depth=raw["n_layer"],
+            mlp_width=raw["d_inner"],
+            length=raw["max_seq_len"],
+            filter_features=raw.get("emb_dim", 3),
+            filter_width=raw.get("filter_order", 64),
+            filter_layers=raw.get("num_inner_mlps", 2),
+            filter_frequency=raw.get("activation_freq", 1),
+            taps=raw.get("short_filter_order", 3),
+            bias=raw.get("use_bias", True),
+            final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
+            dropout=raw.get("embed_dropout", 0.1),
+            tied=raw.get("tie_word_embeddings", False),
+            bracketed=False,
+            pad_id=raw.get("pad_token_id", 4),
+            classes=len(raw.get("id2label") or (0, 1)),
+        )
+    layer = raw["layer"]
+    return HyenaDnaConfig(
+        vocab_size=raw["vocab_size"],
+        vocab_multiple=raw.get("pad_vocab_size_multiple", 8),
+        width=raw["d_model"],
+        depth=raw["n_layer"],
+        mlp_width=raw["d_inner"],
+        length=layer["l_max"],
+        filter_features=layer.get("emb_dim", 3),
+        filter_width=layer.get("filter_order", 16),
+        filter_layers=layer.get("num_inner_mlps", 2),
+        filter_frequency=layer.get("w", 1),
+        shift=layer.get("shift", 0.05),
+        taps=layer.get("short_filter_order", 3),
+        final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
+        dropout=raw.get("embed_dropout", 0.1),
+    )
+
+
+def _write_config(c: HyenaDnaConfig) -> dict[str, Any]:
+    return {
+        "activation_freq": c.filter_frequency,
+        "architectures": ["HyenaDNAForCausalLM"],
+        "d_inner": c.mlp_width,
+        "d_model": c.width,
+        "emb_dim": c.filter_features,
+        "embed_dropout": c.dropout,
+        "filter_order": c.filter_width,
+        "hyena_order": 2,
+        "id2label": {str(i): f"LABEL_{i}" for i in range(c.classes)},
+        "layer_norm_epsilon": c.final_norm_eps,
+        "max_seq_len": c.length,
+        "model_type": "hyenadna",
+        "n_layer": c.depth,
+        "num_inner_mlps": c.filter_layers,
+        "pad_token_id": c.pad_id,
+        "pad_vocab_size_multiple": c.vocab_multiple,
+        "short_filter_order": c.taps,
+        "tie_word_embeddings": c.tied,
+        "train_freq": True,
+        "use_bias": c.bias,
+        "vocab_size": c.vocab_size,
+    }
+
+
+_SPECIALS = ("[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]")
+LETTERS = LetterPreset(
+    name="hyenadna",
+    vocabulary=(*_SPECIALS, "A", "C", "G", "T", "N"),
+    layout="{sequence} [SEP]",  # the hub's ports and the training repository
+    padding_side="left",
+    attention_mask=False,
+)
+BRACKETED = LetterPreset(
+    name="hyenadna-standalone",
+    vocabulary=LETTERS.vocabulary,
+    layout="[CLS] {sequence} [SEP]",  # the stand-alone code that reads weights.ckpt
+    padding_side="left",
+    attention_mask=True,
+)
+
+
+def _tokenizer(folder: Path | None, config: HyenaDnaConfig) -> LetterTokenizer:
+    tokenizer = LetterTokenizer(BRACKETED if config.bracketed else LETTERS)
+    tokenizer.max_tokens = config.length
+    return tokenizer
+
+
+def _keys(root: str, wrap: str, head: Mapping[str, str]) -> dict[str, str]:
+    layer, mixer = f"{root}layers.{{i}}", f"{root}layers.{{i}}.mixer.{wrap}"
+    ours = "layers.{i}.mixer"
+    return {
+        f"{root}embeddings.word_embeddings.weight": "embed.weight",
+        f"{layer}.norm1.{{p}}": "layers.{i}.norm1.{p}",
+        f"{layer}.norm2.{{p}}": "layers.{i}.norm2.{p}",
+        f"{layer}.mlp.{wrap}fc1.{{p}}": "layers.{i}.mlp.up.{p}",
+        f"{layer}.mlp.{wrap}fc2.{{p}}": "layers.{i}.mlp.down.{p}",
+        f"{mixer}in_proj.{{p}}": f"{ours}.in_proj.{{p}}",
+        f"{mixer}out_proj.{{p}}": f"{ours}.out_proj.{{p}}",
+        f"{mixer}short_filter.{{p}}": f"{ours}.short.{{p}}",
+        f"{mixer}filter_fn.bias": f"{ours}.filter.bias",
+        f"{mixer}filter_fn.pos_emb.z": f"{ours}.filter.z",
+        f"{mixer}filter_fn.pos_emb.t": f"{ours}.filter.t",
+        f"{mixer}filter_fn.modulation.deltas": f"{ours}.filter.deltas",
+        f"{mixer}filter_fn.implicit_filter.{{j}}.{{p}}": f"{ours}.filter.net.{{j}}.{{p}}",
+        f"{mixer}filter_fn.implicit_filter.{{j}}.freq": f"{ours}.filter.net.{{j}}.freq",
+        f"{root}ln_f.{{p}}": "norm.{p}",
+        **head,
+    }
+
+
+def _original(wrap: str) -> KeyMap:
+    counters = "a counter of the training run"
+    return KeyMap(
+        rename=_keys("model.backbone.", wrap, {"model.lm_head.weight": "head.decoder.weight"}),
+        unused={f"{part}_torchmetrics.{{rest}}": counters for part in ("train", "val", "test")},
+    )
+
+
+def _hub(head: Mapping[str, str], root: str = "hyena.backbone.") -> KeyMap:
+    return KeyMap(rename=_keys(root, "", head))
+
+
+def _release(name: str, hub: bool, parameters: int, **shape: Any) -> Release:
+    config = HyenaDnaConfig(**shape)
+    raw = _write_config(config) | {"tie_word_embeddings": False}
+    if not hub:
+        raw = {
+            "d_model": config.width,
+            "n_layer": config.depth,
+            "d_inner": config.mlp_width,
+            "vocab_size": 12,
+            "pad_vocab_size_multiple": 8,
+            "layer": {
+                "_name_": "hyena",
+                "emb_dim": config.filter_features,
+                "filter_order": config.filter_width,
+                "l_max": config.length,
+                "w": config.filter_frequency,
+            },
+        }
+    # Sizes from small-32k up were trained with gradient checkpointing, which renames the layers.
+    original = "original" if config.depth == 2 else "original-checkpointed"
+    return Release(
+        name=f"hyenadna-{name}{'-hf' if hub else ''}",
+        source=f"hf:LongSafari/hyenadna-{name}{'-hf' if hub else ''}",
+        licence="BSD-3-Clause",
+        parameters=parameters + (16 * config.width if hub else 0),  # -hf stores the head apart
+        context=config.length,
+        layout="hub-causal" if hub else original,
+        config=raw,
+    )
+
+
+_SIZES: tuple[tuple[str, int, dict[str, int]], ...] = (
+    ("tiny-1k-seqlen", 436_096, {"width": 128, "mlp_width": 512, "length": 1026}),
+    ("tiny-1k-seqlen-d256", 1_641_088, {"width": 256, "mlp_width": 1024, "length": 1026}),
+    ("tiny-16k-seqlen-d128", 436_096, {"width": 128, "mlp_width": 512, "length": 16_386}),
+    (
+        "small-32k-seqlen",
+        3_277_568,
+        {"width": 256, "mlp_width": 1024, "length": 32_770, "depth": 4},
+    ),
+    (
+        "medium-160k-seqlen",
+        6_550_528,
+        {"width": 256, "mlp_width": 1024, "length": 160_002, "depth": 8},
+    ),
+    (
+        "medium-450k-seqlen",
+        6_550_528,
+        {"width": 256, "mlp_width": 1024, "length": 450_002, "depth": 8},
+    ),
+    (
+        "large-1m-seqlen",
+        6_550_528,
+        {"width": 256, "mlp_width": 1024, "length": 1_000_002, "depth": 8},
+    ),
+)
+
+FAMILY = Family(
+    name="hyenadna",
+    title="HyenaDNA",
+    paper="arXiv:2306.15794",
+    organism="human DNA",
+    objective="causal",
+    recognise=_recognise,
+    read_config=_read_config,
+    write_config=_write_config,
+    backbone=HyenaDna,
+    heads={
+        "causal": lambda c, backbone: TokenHead(
+            c.width, c.rows, loss=next_token_loss, tied=backbone.embed if c.tied else None
+        ),
+        "classifier": lambda c, backbone: LastTokenClassifier(c.width, c.classes, c.pad_id),
+    },
+    layouts=(
+        Layout(name="hub-causal", keys=_hub({"lm_head.weight": "head.decoder.weight"}), head="causal"),
+        Layout(name="hub-classifier", keys=_hub({"score.weight": "head.score.weight"}), head="classifier"),
+        Layout(name="hub-backbone", keys=_hub({}, root="backbone.")),
+        Layout(
+            name="original",
+            keys=_original(""),
+            weights=("weights.ckpt",),
+            head="causal",
+            state="state_dict",
+        ),
+        Layout(
+            name="original-checkpointed",
+            keys=_original("layer."),
+            weights=("weights.ckpt",),
+            head="causal",
+            state="state_dict",
+        ),
+    ),
+    tokenizer=_tokenizer,
+    context=lambda c: c.length,
+    releases=tuple(_release(n, hub, p, **shape) for n, p, shape in _SIZES for hub in (False, True)),
+)

@@ -1,0 +1,391 @@
+"""The one object that `lexome.load` returns: a backbone, a head, a tokenizer and where they came from.
+
+Axes: B batch, L tokens, D width, V vocabulary.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lexome.blocks import Stack
+from lexome.checkpoints import (
+    Family,
+    Layout,
+    Weights,
+    explain,
+    to_ours,
+    to_published,
+    write_weights,
+)
+from lexome.core import CheckpointError, CheckpointMismatch, InputError, atomic_path, pick
+from lexome.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a model gives for one batch.
+
+    Attributes
+    ----------
+    last_hidden_state
+        Final hidden state (B, L, D), after the final norm where the system has one.
+    logits
+        Scores of the head, or None for a bare backbone or where none were asked for.
+    loss
+        Mean loss in nats where `labels` were given.
+    hidden_states
+        The stream after 0, 1, 2, ... layers where asked for.
+    """
+
+    last_hidden_state: Tensor
+    logits: Tensor | None = None
+    loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Origin:
+    """The files a model was read from; what saving needs to give them back unchanged.
+
+    Attributes
+    ----------
+    folder
+        Where they lay.
+    release
+        Name of the release, or the folder's name.
+    layout, files
+        The published form and its weight files.
+    raw_config
+        The published configuration.
+    side_files
+        {file name: content} of tokenizer and other small files.
+    unused
+        Published tensors that the model does not need.
+    names
+        Published keys in file order.
+    sha256
+        Hash of the weight files, once computed.
+    """
+
+    folder: Path
+    release: str
+    layout: Layout
+    files: tuple[Path, ...]
+    raw_config: Mapping[str, Any]
+    side_files: Mapping[str, bytes] = field(default_factory=dict)
+    unused: Mapping[str, Tensor] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    sha256: str | None = None
+
+
+class Model(nn.Module):
+    """A genomic language model.
+
+    Attributes
+    ----------
+    family
+        The published system.
+    config
+        Its sizes.
+    backbone, head
+        The network and what stands on it; `head` is None for a bare backbone.
+    head_name
+        Name of the head in the family.
+    tokenizer
+        Items to ids, as the authors' tokenizer does; None for a new model that has none yet.
+    origin
+        The files it came from; None for a new model.
+    rounded
+        Whether `cast` has narrowed the weights, so that they are no longer the published ones.
+    """
+
+    backbone: Stack
+    head: Any
+
+    def __init__(
+        self,
+        family: Family,
+        config: Any,
+        *,
+        head: str | None,
+        tokenizer: Tokenizer | None = None,
+    ):
+        super().__init__()
+        self.family, self.config, self.tokenizer = family, config, tokenizer
+        self.head_name = None if head is None else pick("head", head, family.heads)
+        self.backbone = family.backbone(config)  # type: ignore[assignment]
+        self.head = family.heads[head](config, self.backbone) if head else None
+        self.origin: Origin | None = None
+        self.rounded = False
+
+    # ---------------------------------------------------------------- running
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
+        positions: tuple[Tensor, Tensor] | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Run one batch.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids (B, L).
+        labels
+            Targets of the head: ids for token heads (-100 where there is no target), classes for
+            classifiers.
+        output_hidden_states
+            Whether to return the stream between the layers.
+        positions
+            (rows, columns) of the tokens at which scores are wanted; the head then runs on these
+            alone and `logits` has shape (positions, V).
+        **inputs
+            What else the system takes: ``attention_mask``, ``values``, ``inputs_embeds``, ...
+        """
+        if input_ids is not None:
+            inputs["input_ids"] = input_ids
+        extra = {k: inputs.pop(k) for k in ("loss_weight",) if k in inputs}
+        hidden = self.backbone(keep=output_hidden_states, **inputs)
+        batch = inputs | extra
+        logits = loss = None
+        if self.head is not None:
+            at = hidden.last if positions is None else hidden.last[positions]
+            logits = self.head(at, batch)
+        if labels is not None:
+            if self.head is None:
+                raise InputError(
+                    "labels were given, but this model has no head to make scores. Load it with "
+                    f"head= one of {', '.join(self.family.heads)}."
+                )
+            loss = self.head.loss(logits, labels, batch)
+        return Output(
+            last_hidden_state=hidden.last, logits=logits, loss=loss, hidden_states=hidden.states
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the token embedding, that is of most parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def context(self) -> int | None:
+        """Longest input in tokens, special tokens included; None where nothing limits it."""
+        return self.family.context(self.config)
+
+    @property
+    def name(self) -> str:
+        """Release or folder name, or the family's name for a new model."""
+        return self.origin.release if self.origin else self.family.name
+
+    def count_parameters(self) -> int:
+        """Count parameters, ties once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what this model is, for the head of an output file."""
+        return {
+            "model": self.name,
+            "family": self.family.name,
+            "checkpoint_sha256": self.checkpoint_sha256(),
+            "precision": str(self.dtype).removeprefix("torch."),
+            "parameters": self.count_parameters(),
+        }
+
+    def checkpoint_sha256(self) -> str | None:
+        """Hash of the weight files; None for a new model. Computed once."""
+        if self.origin is None:
+            return None
+        if self.origin.sha256 is None:
+            self.origin.sha256 = Weights(tensors={}, files=self.origin.files, rest={}).sha256()
+        return self.origin.sha256
+
+    def cast(self, dtype: torch.dtype) -> "Model":
+        """Cast all floating parameters but those of modules that must stay float32."""
+        kept = {
+            part
+            for module in self.modules()
+            if getattr(module, "float32", False)
+            for part in module.modules()
+        }
+        for module in self.modules():
+            for store in () if module in kept else (module._parameters, module._buffers):
+                for value in store.values():
+                    if value is not None and value.is_floating_point() and value.dtype != dtype:
+                        value.data = value.data.to(dtype)
+                        self.rounded = True
+        return self
+
+    # ---------------------------------------------------------------- files
+
+    def replace_head(self, head: str, config: Any) -> "Model":
+        """Put a fresh head on the backbone, for fine-tuning.
+
+        Parameters
+        ----------
+        head
+            Name of one of the family's heads.
+        config
+            The configuration with the head's sizes in it; the backbone's must not change.
+        """
+        self.head_name = pick("head", head, self.family.heads)
+        self.config = config
+        self.head = self.family.heads[head](config, self.backbone).to(self.device)
+        return self
+
+    def names(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Return (our tensors by key-map name, {second name of a tie: first name})."""
+        tensors: dict[str, Tensor] = {}
+        ties: dict[str, str] = {}
+        first: dict[int, str] = {}
+        for name, value in _tensors(self):
+            name = name.removeprefix("backbone.")
+            if id(value) in first:
+                ties[name] = first[id(value)]
+            else:
+                first[id(value)] = name
+                tensors[name] = value
+        return tensors, ties
+
+    def fill(self, layout: Layout, weights: Weights, where: str) -> dict[str, Tensor]:
+        """Take the tensors of a checkpoint; return those that the layout calls unused.
+
+        Raises
+        ------
+        CheckpointMismatch
+            If a key is missing, unexpected or claimed twice, or a shape or a tie differs. The
+            model is left as it was.
+        """
+        tensors, ties = self.names()
+        resolution = layout.keys.resolve(weights.tensors.keys())
+        if resolution.faults(tensors, ties):
+            raise explain(resolution, layout.keys, where, tensors, ties)
+        filled = to_ours(resolution, weights.tensors)
+        wrong = [
+            f"  {', '.join(claim.published)}: the file has {tuple(filled[name].shape)}, the "
+            f"model {tuple(tensors[ties.get(name, name)].shape)}"
+            for claim in resolution.claims
+            for name in claim.ours
+            if filled[name].shape != tensors[ties.get(name, name)].shape
+        ]
+        if wrong:
+            raise CheckpointMismatch(
+                f"{where}: {len(wrong)} tensors have another shape than the configuration "
+                "says.\n" + "\n".join(wrong[:8]) + "\nThe weights and the configuration belong to "
+                "different models."
+            )
+        for second, name in ties.items():
+            if second in filled and not torch.equal(filled.pop(second), filled[name]):
+                raise CheckpointMismatch(
+                    f"{where}: the published model ties {second} to {name}, but the file holds "
+                    "two different tensors. It belongs to another model or was edited."
+                )
+        slots: dict[int, list[tuple[dict[str, Any], str]]] = {}
+        for module in self.modules():
+            for store in (module._parameters, module._buffers):
+                for key, value in store.items():
+                    if value is not None:
+                        slots.setdefault(id(value), []).append((store, key))
+        for name, value in tensors.items():
+            new: Tensor = filled[name]
+            if isinstance(value, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=value.requires_grad)
+            for store, key in slots[id(value)]:
+                store[key] = new
+        return {name: weights.tensors[name] for name in resolution.unused}
+
+    def published(self, layout: Layout | None = None, *, ties: bool = True) -> dict[str, Tensor]:
+        """Return the tensors under their published names.
+
+        Parameters
+        ----------
+        layout
+            The published form; by default the one the model was read from.
+        ties
+            Whether to give tied tensors under all their names.
+        """
+        layout = layout or self._layout()
+        tensors, tied = self.names()
+        if ties:
+            tensors = tensors | {second: tensors[name] for second, name in tied.items()}
+        return to_published(layout.keys.published_names(tensors), tensors)
+
+    def _layout(self) -> Layout:
+        if self.origin is not None and self.origin.layout.head == self.head_name:
+            return self.origin.layout
+        for layout in self.family.layouts:
+            if layout.head == self.head_name:
+                return layout
+        raise CheckpointError(
+            f"{self.family.title} has no published form with a {self.head_name!r} head. "
+            f"Published forms: {', '.join(la.name for la in self.family.layouts)}."
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model in the official layout, with the official key names.
+
+        A model that was loaded is written with the same files, keys and order; what the model
+        itself does not need is written back unchanged.
+
+        Parameters
+        ----------
+        folder
+            Created if missing. Files of the same names are replaced, each atomically.
+
+        Returns
+        -------
+        The folder.
+        """
+        folder = Path(folder)
+        layout, origin = self._layout(), self.origin
+        same = origin is not None and origin.layout is layout
+        if same and origin is not None:
+            tensors = self.published(layout) | dict(origin.unused)
+            tensors = {name: tensors[name] for name in origin.names}
+            filename = layout.weights[0] if len(origin.files) > 1 else origin.files[0].name
+            raw, side = dict(origin.raw_config), dict(origin.side_files)
+            if self.rounded:
+                raise CheckpointError(
+                    f"the weights were rounded to {str(self.dtype).removeprefix('torch.')} when "
+                    "the model was loaded. Load it with precision='float32' to save it."
+                )
+        else:
+            filename = layout.weights[0]
+            tensors = self.published(layout, ties=not filename.endswith(".safetensors"))
+            raw, side = self.family.write_config(self.config), {}
+            if origin is not None:
+                side = dict(origin.side_files)
+        if self.tokenizer is not None:
+            side = {**self.tokenizer.files(), **side}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in side.items():
+            with atomic_path(folder / name) as temporary:
+                temporary.write_bytes(content)
+        write_weights(folder / filename, tensors, layout.state)
+        with atomic_path(folder / self.family.config_file) as temporary:
+            temporary.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _owners(root: nn.Module, module: nn.Module) -> Iterator[nn.Module]:
+    for candidate in root.modules():
+        if candidate is not module and any(m is module for m in candidate.modules()):
+            yield candidate

@@ -1,0 +1,14 @@
+"""Strings and cells to the authors' token ids."""
+
+from lexome.tokenizers.base import Encoded, Tokenizer
+from lexome.tokenizers.letters import LetterPreset, LetterTokenizer
+from lexome.tokenizers.published import PublishedTokenizer, read_tokenizer
+
+__all__ = [
+    "Encoded",
+    "LetterPreset",
+    "LetterTokenizer",
+    "PublishedTokenizer",
+    "Tokenizer",
+    "read_tokenizer",
+]

@@ -1,0 +1,174 @@
+"""What every tokenizer does: items to id arrays, id arrays to padded batches."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lexome.core import InputError
+
+Encoded = dict[str, np.ndarray]
+"""One item as arrays along its tokens; ``input_ids`` is always among them."""
+
+
+class Tokenizer:
+    """Base of all tokenizers.
+
+    `encode` gives bare arrays without special tokens, so that long inputs can be cut; `wrap` adds
+    the special tokens, `collate` pads a batch; a call does all three as the authors' code does.
+
+    Attributes
+    ----------
+    item
+        What one item is: ``"sequence"`` (a string) or ``"cell"``.
+    padding
+        {field: value that fills the padded places}.
+    prefix, suffix
+        Ids that the authors put around every item.
+    unknown, mask
+        Ids of the unknown and the mask token; None where the vocabulary has none.
+    padding_side
+        ``"left"`` or ``"right"``, as the authors pad.
+    attention_mask
+        Whether a call returns ``attention_mask``, as the authors' tokenizer does.
+    max_tokens
+        Longest input including special tokens; None where nothing limits it.
+    """
+
+    item: ClassVar[str] = "sequence"
+
+    def __init__(
+        self,
+        *,
+        pad: int,
+        unknown: int | None = None,
+        mask: int | None = None,
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+        padding_side: str = "right",
+        attention_mask: bool = True,
+        max_tokens: int | None = None,
+        padding: Mapping[str, float] | None = None,
+    ):
+        self.pad, self.unknown, self.mask = pad, unknown, mask
+        self.prefix, self.suffix = tuple(prefix), tuple(suffix)
+        self.padding_side = padding_side
+        self.attention_mask = attention_mask
+        self.max_tokens = max_tokens
+        self.padding = {"input_ids": pad, **(padding or {})}
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """Tokens in id order."""
+        raise NotImplementedError
+
+    def encode(self, items: Sequence[Any]) -> list[Encoded]:
+        """Turn items into arrays along their tokens, special tokens not included."""
+        raise NotImplementedError
+
+    def wrap(self, encoded: Encoded) -> Encoded:
+        """Put the special tokens around one encoded item."""
+        if not self.prefix and not self.suffix:
+            return encoded
+        ids = encoded["input_ids"]
+        return {"input_ids": np.concatenate([self.prefix, ids, self.suffix]).astype(ids.dtype)}
+
+    def collate(
+        self, encoded: Sequence[Encoded], *, padding_side: str | None = None, mask: bool = True
+    ) -> dict[str, Tensor]:
+        """Pad encoded items to one batch.
+
+        Parameters
+        ----------
+        encoded
+            Items of any lengths.
+        padding_side
+            Overrules the authors' side.
+        mask
+            Whether to add ``attention_mask`` (1 at tokens, 0 at padding).
+
+        Returns
+        -------
+        {field: tensor of shape (items, longest)}; ids and mask are int64.
+        """
+        side = padding_side or self.padding_side
+        lengths = [len(e["input_ids"]) for e in encoded]
+        longest = max(lengths, default=0)
+        spans = [(longest - n, longest) if side == "left" else (0, n) for n in lengths]
+        out: dict[str, Tensor] = {}
+        for field in encoded[0] if encoded else ("input_ids",):
+            kind = np.float32 if encoded and encoded[0][field].dtype.kind == "f" else np.int64
+            rows = np.full((len(encoded), longest), self.padding[field], kind)
+            for row, item, (start, stop) in zip(rows, encoded, spans, strict=True):
+                row[start:stop] = item[field]
+            out[field] = torch.from_numpy(rows)
+        if mask:
+            rows = np.zeros((len(encoded), longest), np.int64)
+            for row, (start, stop) in zip(rows, spans, strict=True):
+                row[start:stop] = 1
+            out["attention_mask"] = torch.from_numpy(rows)
+        return out
+
+    def __call__(
+        self,
+        items: Any,
+        *,
+        special_tokens: bool = True,
+        padding_side: str | None = None,
+        truncate_tokens: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Tokenize as the authors' tokenizer does.
+
+        Parameters
+        ----------
+        items
+            One item or a list of items.
+        special_tokens
+            Whether to add the authors' special tokens.
+        padding_side
+            ``"left"`` or ``"right"``; by default the authors'.
+        truncate_tokens
+            Cut every item to so many tokens, special tokens included. Never done unasked.
+
+        Returns
+        -------
+        ``input_ids`` and what else the model takes, each of shape (items, longest item).
+        """
+        items = [items] if isinstance(items, str) else list(items)
+        encoded = self.encode(items)
+        room = len(self.prefix) + len(self.suffix) if special_tokens else 0
+        if truncate_tokens is not None:
+            if truncate_tokens < room:
+                raise InputError(
+                    f"truncate_tokens is {truncate_tokens}, but the special tokens alone take "
+                    f"{room}. Give at least {room}, or special_tokens=False."
+                )
+            encoded = [{k: v[: truncate_tokens - room] for k, v in e.items()} for e in encoded]
+        if special_tokens:
+            encoded = [self.wrap(e) for e in encoded]
+        return self.collate(encoded, padding_side=padding_side, mask=self.attention_mask)
+
+    def spans(self, item: Any) -> np.ndarray:
+        """Return the letters that each token of `encode` covers, shape (tokens, 2).
+
+        0-based, half-open, in letters of the item.
+        """
+        raise NotImplementedError
+
+    def count_unknown(self, encoded: Encoded) -> int:
+        """Count tokens that the vocabulary does not know."""
+        if self.unknown is None:
+            return 0
+        return int(np.count_nonzero(encoded["input_ids"] == self.unknown))
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files with which the authors' code rebuilds this tokenizer, by name."""
+        return {}
+
+    def decode(self, ids: Sequence[int] | Tensor, *, special_tokens: bool = True) -> str:
+        """Turn ids back into text."""
+        around = {self.pad, *self.prefix, *self.suffix}
+        keep = (i for i in map(int, ids) if special_tokens or i not in around)
+        return "".join(self.vocabulary[i] for i in keep)
