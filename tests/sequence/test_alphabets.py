@@ -27,7 +27,23 @@ def test_every_ambiguity_letter_complements_to_the_letter_of_the_complementary_s
     sets = dict(
         zip(
             "ACGTRYSWKMBDHVN",
-            "A C G T AG CT CG AT GT AC CGT AGT ACT ACG ACGT".split(),
+            [
+                "A",
+                "C",
+                "G",
+                "T",
+                "AG",
+                "CT",
+                "CG",
+                "AT",
+                "GT",
+                "AC",
+                "CGT",
+                "AGT",
+                "ACT",
+                "ACG",
+                "ACGT",
+            ],
             strict=True,
         )
     )
