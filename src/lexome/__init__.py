@@ -1,3 +1,66 @@
-"""Every genomic language model behind one interface."""
+"""Every genomic language model behind one interface.
+
+The functions below are imported when they are first used, so that `import lexome` stays instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see; _FRONT_DOOR is what happens
+    from lexome.catalog import info as info
+    from lexome.catalog import load as load
+    from lexome.catalog import releases as releases
+    from lexome.inference.embedding import embed as embed
+    from lexome.inference.generation import generate as generate
+    from lexome.inference.likelihood import score_sequences as score_sequences
+    from lexome.inference.variants import score_variants as score_variants
+    from lexome.reports.demo import demo as demo
+    from lexome.training.pretraining import pretrain as pretrain
+    from lexome.training.vocabulary import train_tokenizer as train_tokenizer
 
 __version__ = "0.1.0"
+
+_FRONT_DOOR = {  # name: "module:function", imported at first use
+    "load": "lexome.catalog:load",
+    "releases": "lexome.catalog:releases",
+    "info": "lexome.catalog:info",
+    "embed": "lexome.inference.embedding:embed",
+    "score_variants": "lexome.inference.variants:score_variants",
+    "score_sequences": "lexome.inference.likelihood:score_sequences",
+    "generate": "lexome.inference.generation:generate",
+    "pretrain": "lexome.training.pretraining:pretrain",
+    "train_tokenizer": "lexome.training.vocabulary:train_tokenizer",
+    "demo": "lexome.reports.demo:demo",
+}
+
+__all__ = [
+    "demo",
+    "embed",
+    "generate",
+    "info",
+    "load",
+    "pretrain",
+    "releases",
+    "score_sequences",
+    "score_variants",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _FRONT_DOOR:
+        module, _, function = _FRONT_DOOR[name].partition(":")
+        found = globals()[name] = getattr(import_module(module), function)
+        return found
+    message = f"lexome has no attribute {name!r}."
+    if not name.startswith("__"):
+        from lexome.core.names import nearest
+
+        close = nearest(name, _FRONT_DOOR)
+        message += f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        message += f" It offers: {', '.join(__all__)}."
+    raise AttributeError(message, name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FRONT_DOOR})

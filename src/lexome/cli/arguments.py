@@ -1,0 +1,229 @@
+"""From a Python signature to a command line: flags, types, defaults, help and YAML files.
+
+Nothing is declared twice. Types that a shell cannot express (a loaded model, a generator, an
+iterable of records) are dropped from a parameter's union; what is left becomes the flag.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from functools import partial, reduce
+from operator import or_
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from lexome.core import FormatError, InputError, UnknownName, pick
+
+if TYPE_CHECKING:
+    from cyclopts import App, CycloptsError
+    from cyclopts.argument import ArgumentCollection
+
+CONFIG = "config"  # the one option every command has beside its function's parameters
+
+_SCALARS = {str, int, float, bool, Path, NoneType}
+_LISTS = {list, Sequence, Iterable, Collection}
+
+
+def bind(
+    function: Callable[..., object], tokens: Sequence[str], program: str
+) -> inspect.BoundArguments | None:
+    """Turn command-line tokens into the arguments of a Python function.
+
+    Parameters
+    ----------
+    function
+        The function behind a command. Its parameters before ``*`` are positional on the command
+        line too; all of them are also flags.
+    tokens
+        What follows the command's name.
+    program
+        How usage lines and hints call the command, e.g. ``"lexome embed"``.
+
+    Returns
+    -------
+    The bound arguments, or None if help was asked for and printed.
+
+    Raises
+    ------
+    InputError
+        If the tokens, or the values of the ``--config`` file, do not fit the signature.
+    UnknownName
+        If the ``--config`` file holds a key that is no parameter.
+    """
+    from cyclopts import App, CycloptsError, Parameter
+
+    from lexome.cli.columns import Columns, prose
+
+    shell = _shell_function(function)
+    app = App(
+        name=program,
+        help_format="plaintext",
+        help_formatter=Columns(prose(inspect.getdoc(function) or "")),
+        version_flags=(),
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+        config=[partial(_read_config, names=_parameters(function))],
+    )
+    app.default(shell)
+    app["--help"].show = False
+    try:
+        chosen, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise InputError(f"{_complaint(error)} See: {program} --help") from None
+    if chosen is not shell:  # cyclopts answers --help with a function that prints it
+        chosen(*bound.args, **bound.kwargs)
+        return None
+    bound.arguments.pop(CONFIG, None)
+    return bound
+
+
+def shell_type(annotation: Any) -> Any:
+    """Reduce a type to what can be typed in a shell, or to None if nothing is left.
+
+    Examples
+    --------
+    >>> shell_type(str | Path | bytes)
+    str | pathlib.Path
+    >>> shell_type(Sequence[int])
+    list[int]
+    >>> shell_type(bytes) is None
+    True
+    """
+    origin = get_origin(annotation)
+    if annotation in _SCALARS or origin is Literal or _is_enum(annotation):
+        return annotation
+    if origin is Annotated:
+        inner = shell_type(get_args(annotation)[0])
+        return None if inner is None else Annotated[inner, *annotation.__metadata__]
+    if origin in (Union, UnionType):
+        parts = [part for each in get_args(annotation) if (part := shell_type(each)) is not None]
+        if str in parts or Path in parts:  # one word; a list of them would swallow the next ones
+            parts = [part for part in parts if get_origin(part) not in (list, tuple, dict)]
+        return None if set(parts) <= {NoneType} else reduce(or_, parts)
+    inside = [shell_type(each) for each in get_args(annotation) if each is not Ellipsis]
+    if not inside or None in inside:
+        return None
+    if origin in _LISTS:
+        return list[inside[0]]
+    if origin is tuple:
+        return annotation
+    return dict[str, inside[1]] if origin in (dict, Mapping) and inside[0] is str else None
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
+
+
+def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    parameters = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        reduced = shell_type(parameter.annotation)
+        if reduced is not None:
+            parameters[name] = parameter.replace(annotation=reduced)
+        else:
+            optional = parameter.default is not parameter.empty
+            assert optional, f"{function.__name__}({name}) cannot be given on a command line"
+    assert CONFIG not in parameters, f"{function.__name__} has a parameter named {CONFIG!r}"
+    return parameters
+
+
+def _shell_function(function: Callable[..., object]) -> Callable[..., None]:
+    from cyclopts import Parameter
+
+    def shell(*_args: object, **_options: object) -> None:
+        """Stand in for `function`; cyclopts reads the signature and the docstring."""
+
+    config = inspect.Parameter(
+        CONFIG,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None,
+            Parameter(help="YAML file with any of these arguments; flags win over it."),
+        ],
+    )
+    parameters = [*_parameters(function).values(), config]
+    shell.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    shell.__annotations__ = {p.name: p.annotation for p in parameters}
+    shell.__name__ = function.__name__
+    shell.__doc__ = inspect.getdoc(function)
+    return shell
+
+
+def _read_config(
+    app: "App", commands: tuple[str, ...], arguments: "ArgumentCollection", *, names: Iterable[str]
+) -> None:
+    """Fill `arguments` that were not given as flags from the file that ``--config`` names."""
+    from cyclopts.config import Dict
+
+    for argument in arguments:
+        if argument.name == f"--{CONFIG}" and argument.tokens:
+            path = argument.tokens[0].value
+            values = read_arguments(path, names)
+            Dict(values, source=path, use_commands_as_keys=False)(app, commands, arguments)
+
+
+def read_arguments(path: str | Path, names: Iterable[str]) -> dict[str, Any]:
+    """Read keyword arguments from a YAML file and check their names.
+
+    Parameters
+    ----------
+    path
+        A YAML file that holds one mapping from argument names to values.
+    names
+        The arguments that are known.
+
+    Raises
+    ------
+    FormatError
+        If the file is no YAML mapping.
+    UnknownName
+        If a key is not among `names`; the message suggests the nearest.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise FormatError(path, "is not text. Expected a YAML file of arguments.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise FormatError(
+            path,
+            f"is not valid YAML: {problem}. Expected lines such as 'pooling: mean'.",
+            line_1based=mark and mark.line + 1,
+        ) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise FormatError(
+            path, f"holds a {type(values).__name__}. Expected lines such as 'pooling: mean'."
+        )
+    known = list(names)
+    for key in values:
+        try:
+            pick("argument", str(key), known)
+        except UnknownName as error:
+            error.add_note(f"in {path}")
+            raise
+    return values
+
+
+def _complaint(error: "CycloptsError") -> str:
+    """Say what is wrong with the command line, in the words of a message that begins 'error:'."""
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"unexpected {' '.join(map(repr, error.unused_tokens))}: no argument is left for it."
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.name
+        if error.keyword is not None:
+            return f"{error.keyword} needs a value."
+        if error.argument.index is not None:
+            name = name.removeprefix("--").replace("-", "_").upper()
+        return f"{name} is missing."
+    text = str(error).strip()
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,181 @@
+"""Signatures become flags; YAML files and flags give the same arguments."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from lexome.cli.arguments import bind, read_arguments, shell_type
+from lexome.core import FormatError, InputError, UnknownName
+
+
+class Model:
+    """What only Python code can pass."""
+
+
+class Side(Enum):
+    LEFT = 1
+
+
+def score(
+    model: str | Path | Model,
+    source: str | Path | Iterable[bytes],
+    genome: Path | None = None,
+    *,
+    out: str | Path | None = None,
+    pooling: Literal["mean", "max"] = "mean",
+    layers: Sequence[int] = (-1,),
+    both_strands: bool = True,
+    batch: int | Literal["auto"] = "auto",
+    threshold: float = 0.05,
+    on_record: Model | None = None,
+) -> None:
+    """Score things."""
+
+
+def bound(*tokens: str) -> dict[str, Any]:
+    arguments = bind(score, tokens, "lexome score")
+    assert arguments is not None
+    return arguments.arguments
+
+
+def complaint(*tokens: str) -> str:
+    with pytest.raises(InputError) as caught:
+        bind(score, tokens, "lexome score")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "reduced"),
+    [
+        (str | Path | Model, str | Path),
+        (str | Iterable[str], str),
+        (int | Model | None, int | None),
+        (Sequence[str] | None, list[str] | None),
+        (Iterable[Path], list[Path]),
+        (tuple[int, int], tuple[int, int]),
+        (Mapping[str, float], dict[str, float]),
+        (Literal["a"] | Path, Literal["a"] | Path),
+        (Annotated[int | Model, "bp"], Annotated[int, "bp"]),
+        (Side, Side),
+        (Model | None, None),
+        (list[Model], None),
+        (Any, None),
+        (list, None),
+    ],
+)
+def test_types_are_reduced_to_what_a_shell_can_say(given, reduced):
+    assert shell_type(given) == reduced
+
+
+def test_positions_and_flags_give_the_same_arguments():
+    by_place = bound("gpn", "calls.vcf", "genome.fa")
+    assert by_place == {"model": "gpn", "source": "calls.vcf", "genome": Path("genome.fa")}
+    assert by_place == bound("--genome", "genome.fa", "--model=gpn", "--source", "calls.vcf")
+
+
+def test_values_have_the_types_of_the_signature():
+    given = bound("m", "s", "--layers", "1", "2", "--no-both-strands", "--batch=8")
+    assert given["layers"] == [1, 2]
+    assert given["both_strands"] is False
+    assert given["batch"] == 8
+    assert bound("m", "s", "--batch", "auto")["batch"] == "auto"
+    assert bound("m", "s", "--threshold", "1e-4")["threshold"] == 1e-4
+
+
+def test_what_only_python_can_pass_is_no_flag():
+    assert "--on-record" in complaint("m", "s", "--on-record", "x")
+
+
+def test_a_parameter_that_only_python_can_pass_must_be_optional():
+    def needs_a_model(model: Model) -> None:
+        """Do it."""
+
+    with pytest.raises(AssertionError, match=r"needs_a_model\(model\)"):
+        bind(needs_a_model, [], "lexome x")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "start"),
+    [
+        ((), "MODEL is missing."),
+        (("m", "s", "--out"), "--out needs a value."),
+        (("m", "s", "g", "more"), "unexpected 'more'"),
+        (("m", "s", "--poling", "max"), "unknown option: --poling. Did you mean --pooling?"),
+        (("m", "s", "--pooling", "men"), 'invalid value "men" for --pooling. Choose from:'),
+        (("m", "s", "--batch", "fast"), 'invalid value for --batch: unable to convert "fast"'),
+    ],
+)
+def test_a_wrong_command_line_is_explained(tokens, start):
+    message = complaint(*tokens)
+    assert message.startswith(start)
+    assert message.endswith("See: lexome score --help")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "score.yaml"
+    path.write_text(
+        "model: gpn\nsource: calls.vcf\nlayers: [1, 2]\nboth_strands: false\n"
+        "out: null\nthreshold: 1e-4\nbatch: 8\n"
+    )
+    return path
+
+
+def test_a_file_gives_the_same_arguments_as_flags(config: Path):
+    assert bound("--config", str(config)) == {
+        "model": "gpn",
+        "source": "calls.vcf",
+        "layers": [1, 2],
+        "both_strands": False,
+        "out": None,
+        "threshold": 1e-4,
+        "batch": 8,
+    }
+
+
+def test_flags_win_over_the_file(config: Path):
+    given = bound("other", "--config", str(config), "--layers", "3", "--both-strands")
+    assert given["model"] == "other"
+    assert given["layers"] == [3]
+    assert given["both_strands"] is True
+    assert given["batch"] == 8
+
+
+def test_an_unknown_key_is_an_error_with_a_suggestion(config: Path):
+    config.write_text("poling: max\n")
+    with pytest.raises(UnknownName, match=r"'poling'. Did you mean 'pooling'") as caught:
+        bind(score, ["--config", str(config)], "lexome score")
+    assert caught.value.__notes__ == [f"in {config}"]
+
+
+def test_a_wrong_value_in_the_file_names_the_file(config: Path):
+    config.write_text("model: m\nsource: s\nthreshold: high\n")
+    message = complaint("--config", str(config))
+    assert "threshold" in message
+    assert str(config) in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "holds a list"),
+        (b"pooling: [mean\n", "line 2: is not valid YAML"),
+        (b"a: b: c\n", "line 1: is not valid YAML"),
+        (b"\xff\xfe\x00", "is not text"),
+        (b"!!python/object:os.system {}\n", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(content, message, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=message):
+        read_arguments(path, ["pooling"])
+
+
+def test_an_empty_file_gives_no_arguments(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_arguments(path, ["pooling"]) == {}
