@@ -1,4 +1,4 @@
-"""The one object that `lexome.load` returns: a backbone, a head, a tokenizer and where they came from.
+"""What `lexome.load` returns: a backbone, a head, a tokenizer and where they came from.
 
 Axes: B batch, L tokens, D width, V vocabulary.
 """

@@ -18,7 +18,13 @@ class TokenHead(nn.Module):
     """Scores over the vocabulary by one matrix, tied to the token embedding or not."""
 
     def __init__(
-        self, width: int, vocab: int, *, loss: Loss, bias: bool = False, tied: nn.Embedding | None = None
+        self,
+        width: int,
+        vocab: int,
+        *,
+        loss: Loss,
+        bias: bool = False,
+        tied: nn.Embedding | None = None,
     ):
         super().__init__()
         self.decoder = nn.Linear(width, vocab, bias=bias)

@@ -135,10 +135,11 @@ class ImplicitFilter(nn.Module):
         if torch.is_grad_enabled() and self.bias.requires_grad:
             return self.build(length)
         self._forget_if_changed()
-        if self._filter is None or self._filter.shape[-1] < length:
-            ahead = min(self.length, 1 << (length - 1).bit_length())
-            self._filter = self.build(ahead)
-        return self._filter[:, :length]
+        taps = self._filter
+        if taps is None or taps.shape[-1] < length:
+            taps = self.build(min(self.length, 1 << (length - 1).bit_length()))
+            self._filter = taps
+        return taps[:, :length]
 
     def spectrum(self, length: int, n: int) -> Tensor:
         """Return the real FFT of length `n` of the first `length` taps."""

@@ -69,9 +69,7 @@ class Stack(nn.Module):
         """Turn the stream after the last layer into the final hidden state."""
         return x
 
-    def forward(
-        self, *, depth: int | None = None, keep: bool = False, **inputs: Any
-    ) -> Hidden:
+    def forward(self, *, depth: int | None = None, keep: bool = False, **inputs: Any) -> Hidden:
         """Run the layers.
 
         Parameters

@@ -113,6 +113,7 @@ class _RestrictedPickle:
 
     @staticmethod
     def load(file: Any, **options: Any) -> Any:
+        """Read one pickle."""
         return _Unpickler(file, **options).load()
 
 
@@ -130,7 +131,11 @@ def read_pickle(path: Path) -> Any:
         zipped = handle.read(4) == b"PK\x03\x04"
     try:
         return torch.load(
-            path, map_location="cpu", pickle_module=_RestrictedPickle, weights_only=False, mmap=zipped
+            path,
+            map_location="cpu",
+            pickle_module=_RestrictedPickle,
+            weights_only=False,
+            mmap=zipped,
         )
     except UnsafeCheckpoint as error:
         error.add_note(f"while reading {path}")

@@ -190,11 +190,10 @@ def to_ours(resolution: Resolution, published: Mapping[str, Tensor]) -> dict[str
     for claim in resolution.claims:
         parts = [published[name] for name in claim.published]
         if len(parts) > 1:
-            out[claim.ours[0]] = torch.cat(parts)
+            parts = [torch.cat(parts)]
         elif len(claim.ours) > 1:
-            out.update(zip(claim.ours, parts[0].chunk(len(claim.ours)), strict=True))
-        else:
-            out[claim.ours[0]] = parts[0]
+            parts = list(parts[0].chunk(len(claim.ours)))
+        out.update(zip(claim.ours, parts, strict=True))
     return out
 
 
@@ -203,10 +202,11 @@ def to_published(claims: Iterable[_Claim], ours: Mapping[str, Tensor]) -> dict[s
     out: dict[str, Tensor] = {}
     for claim in claims:
         parts = [ours[name] for name in claim.ours]
-        if len(claim.published) > 1:
-            out.update(zip(claim.published, parts[0].chunk(len(claim.published)), strict=True))
-        else:
-            out[claim.published[0]] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(parts) > 1:
+            parts = [torch.cat(parts)]
+        elif len(claim.published) > 1:
+            parts = list(parts[0].chunk(len(claim.published)))
+        out.update(zip(claim.published, parts, strict=True))
     return out
 
 
@@ -243,7 +243,9 @@ def explain(
     extra = [(n, "unexpected") for n in resolution.unclaimed]
     extra += [(n, "claimed twice") for n in resolution.doubly]
     spare = resolution.ours - set(wanted) - set(optional)
-    extra += [(p, "unexpected") for c in resolution.claims if spare & {*c.ours} for p in c.published]
+    extra += [
+        (p, "unexpected") for c in resolution.claims if spare & {*c.ours} for p in c.published
+    ]
     for name, why in extra[:_LISTED]:
         close = nearest(name, expected, 1)
         lines.append(f"  {why:<11} {name}" + (f"   (nearest: {close[0]})" if close else ""))

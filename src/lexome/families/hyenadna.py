@@ -81,9 +81,7 @@ class HyenaBlock(nn.Module):
         self.norm2 = nn.LayerNorm(c.width)
         self.mlp = Mlp(c.width, c.mlp_width, activation=partial(F.gelu, approximate="tanh"))
 
-    def forward(
-        self, x_BLD: Tensor, shared: tuple[DecodeCache | None, Tensor | None]
-    ) -> Tensor:
+    def forward(self, x_BLD: Tensor, shared: tuple[DecodeCache | None, Tensor | None]) -> Tensor:
         """Run the block; `shared` is (cache, mask)."""
         x_BLD = x_BLD + self.mixer(self.norm1(x_BLD), *shared)
         return x_BLD + self.mlp(self.norm2(x_BLD))
@@ -282,7 +280,7 @@ def _hub(head: Mapping[str, str], root: str = "hyena.backbone.") -> KeyMap:
     return KeyMap(rename=_keys(root, "", head))
 
 
-def _release(name: str, hub: bool, parameters: int, **shape: Any) -> Release:
+def _release(name: str, parameters: int, *, hub: bool, **shape: Any) -> Release:
     config = HyenaDnaConfig(**shape)
     raw = _write_config(config) | {"tie_word_embeddings": False}
     if not hub:
@@ -356,8 +354,14 @@ FAMILY = Family(
         "classifier": lambda c, backbone: LastTokenClassifier(c.width, c.classes, c.pad_id),
     },
     layouts=(
-        Layout(name="hub-causal", keys=_hub({"lm_head.weight": "head.decoder.weight"}), head="causal"),
-        Layout(name="hub-classifier", keys=_hub({"score.weight": "head.score.weight"}), head="classifier"),
+        Layout(
+            name="hub-causal", keys=_hub({"lm_head.weight": "head.decoder.weight"}), head="causal"
+        ),
+        Layout(
+            name="hub-classifier",
+            keys=_hub({"score.weight": "head.score.weight"}),
+            head="classifier",
+        ),
         Layout(name="hub-backbone", keys=_hub({}, root="backbone.")),
         Layout(
             name="original",
@@ -376,5 +380,7 @@ FAMILY = Family(
     ),
     tokenizer=_tokenizer,
     context=lambda c: c.length,
-    releases=tuple(_release(n, hub, p, **shape) for n, p, shape in _SIZES for hub in (False, True)),
+    releases=tuple(
+        _release(n, p, hub=hub, **shape) for n, p, shape in _SIZES for hub in (False, True)
+    ),
 )

@@ -76,7 +76,9 @@ class LetterTokenizer(Tokenizer):
         table = bytearray([index[preset.unknown]] * 256)  # ids are bytes: at most 256 tokens
         for token, i in index.items():
             if len(token) == 1:
-                for letter in {token, token.lower(), token.upper()} if preset.fold_case else {token}:
+                for letter in (
+                    {token, token.lower(), token.upper()} if preset.fold_case else {token}
+                ):
                     table[ord(letter)] = i
         self._table = bytes(table)
         words = sorted((t for t in index if len(t) > 1), key=len, reverse=True)

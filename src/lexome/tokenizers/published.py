@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
+from tokenizers import Tokenizer as Engine
 
 from lexome.core import CheckpointError, FormatError
 from lexome.tokenizers.base import Encoded, Tokenizer
@@ -32,7 +32,7 @@ class PublishedTokenizer(Tokenizer):
         self, path: Path, special: dict[str, str], *, padding_side: str, max_tokens: int | None
     ):
         try:
-            self._engine = tokenizers.Tokenizer.from_file(str(path))
+            self._engine = Engine.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise FormatError(path, f"is no tokenizer that can be read ({error}).") from error
         self._engine.no_truncation()
@@ -138,7 +138,7 @@ def _letter_preset(
         and all(len(t) == 1 for t in ids if t not in added)
     )
     pad = special.get("pad_token") or next((p for p in _PAD_NAMES if p in ids), None)
-    if not plain or pad not in ids:
+    if not plain or pad is None or pad not in ids:
         return None
     fold = content.get("normalizer") is not None
     if fold and any(t.isupper() for t in ids if len(t) == 1):

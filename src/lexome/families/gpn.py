@@ -1,0 +1,372 @@
+"""GPN (Benegas et al. 2023, PNAS 120(44) e2311219120): dilated convolutions over single letters.
+
+Reference: songlab-cal/gpn. Three wirings were published. `ConvNet` (gpn-brassicales) puts the norm
+inside the branch after the activation: x + LN(GELU(conv(x))), x + LN(GELU(linear(x))), no final
+norm. `GPN` with ``encoder: convnet`` is pre-norm with a four times wider MLP; with ``encoder:
+bytenet`` (gpn-animal-promoter) one bottlenecked branch. Both end in a norm.
+The authors have no padding mask, so their batches must be of equal length. With `attention_mask`
+padding is zeroed before every convolution, which is what a convolution sees beyond the end.
+Axes: B batch, L letters, D width, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexome.blocks import MaskedTokenHead, Stack, TokenHead
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.objectives import masked_token_loss
+from lexome.tokenizers import LetterPreset, LetterTokenizer, Tokenizer, read_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpnConfig:
+    """What a release or a small model sets.
+
+    `wiring` is ``"legacy"`` (the class ConvNet), ``"convnet"`` or ``"bytenet"`` (the class GPN).
+    Layer i has dilation min(dilation_max, dilation_base^(i / dilation_double_every mod
+    dilation_cycle)).
+    """
+
+    wiring: str = "legacy"
+    vocab_size: int = 7
+    width: int = 512
+    depth: int = 25
+    first_kernel: int = 9
+    rest_kernel: int = 9
+    mlp_width: int = 512
+    dilation_base: int = 2
+    dilation_double_every: int = 1
+    dilation_max: int = 32
+    dilation_cycle: int = 6
+    one_hot: bool = True
+    bias: bool = True
+    slim: bool = False
+    depthwise: bool = False
+    head_transform: bool = True
+    dropout: float = 0.0
+    init_std: float = 0.02
+
+    def dilation(self, layer: int) -> int:
+        """Distance between the taps of a layer's convolution."""
+        power = layer // self.dilation_double_every % self.dilation_cycle
+        return min(self.dilation_max, self.dilation_base**power)
+
+
+class Convolution(nn.Module):
+    """A dilated convolution along the letters that keeps their number; zeros beyond the ends."""
+
+    def __init__(self, width: int, c: GpnConfig, layer: int):
+        super().__init__()
+        self.conv = nn.Conv1d(
+            width,
+            width,
+            c.first_kernel if layer == 0 else c.rest_kernel,
+            padding="same",
+            dilation=c.dilation(layer),
+            groups=width if c.depthwise else 1,
+            bias=c.bias,
+        )
+
+    def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
+        """Map (B, L, D) to (B, L, D); what stands at padding counts as zero."""
+        if mask_BL1 is not None:
+            x_BLD = x_BLD * mask_BL1
+        return self.conv(x_BLD.transpose(1, 2)).transpose(1, 2)
+
+
+class LegacyBlock(nn.Module):
+    """x + LN(GELU(conv(x))), then x + LN(GELU(linear(x)))."""
+
+    def __init__(self, c: GpnConfig, layer: int):
+        super().__init__()
+        self.conv = Convolution(c.width, c, layer)
+        self.conv_norm = nn.LayerNorm(c.width)
+        self.mlp = nn.Linear(c.width, c.width)
+        self.mlp_norm = nn.LayerNorm(c.width)
+
+    def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
+        """Run the block."""
+        x_BLD = x_BLD + self.conv_norm(F.gelu(self.conv(x_BLD, mask_BL1)))
+        return x_BLD + self.mlp_norm(F.gelu(self.mlp(x_BLD)))
+
+
+class ConvBlock(nn.Module):
+    """x + linear(GELU(conv(LN(x)))), then x + mlp(LN(x))."""
+
+    def __init__(self, c: GpnConfig, layer: int):
+        super().__init__()
+        self.conv_norm = nn.LayerNorm(c.width, bias=c.bias)
+        self.conv = Convolution(c.width, c, layer)
+        self.mix = nn.Linear(c.width, c.width, bias=c.bias)
+        self.mlp_norm = nn.LayerNorm(c.width, bias=c.bias)
+        self.up = nn.Linear(c.width, c.mlp_width, bias=c.bias)
+        self.down = nn.Linear(c.mlp_width, c.width, bias=c.bias)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
+        """Run the block."""
+        mixed = self.mix(F.gelu(self.conv(self.conv_norm(x_BLD), mask_BL1)))
+        x_BLD = x_BLD + self.dropout(mixed)
+        return x_BLD + self.dropout(self.down(F.gelu(self.up(self.mlp_norm(x_BLD)))))
+
+
+class ByteNetBlock(nn.Module):
+    """x + a bottleneck: norm and GELU before a narrowing linear, a convolution, a widening one."""
+
+    def __init__(self, c: GpnConfig, layer: int):
+        super().__init__()
+        inner = c.width // 2 if c.slim else c.width
+        self.narrow_norm = nn.LayerNorm(c.width, bias=c.bias)
+        self.narrow = nn.Linear(c.width, inner, bias=c.bias)
+        self.conv_norm = nn.LayerNorm(inner, bias=c.bias)
+        self.conv = Convolution(inner, c, layer)
+        self.widen_norm = nn.LayerNorm(inner, bias=c.bias)
+        self.widen = nn.Linear(inner, c.width, bias=c.bias)
+
+    def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
+        """Run the block."""
+        inner = self.narrow(F.gelu(self.narrow_norm(x_BLD)))
+        inner = self.conv(F.gelu(self.conv_norm(inner)), mask_BL1)
+        return x_BLD + self.widen(F.gelu(self.widen_norm(inner)))
+
+
+_BLOCKS = {"legacy": LegacyBlock, "convnet": ConvBlock, "bytenet": ByteNetBlock}
+
+
+class Gpn(Stack):
+    """The encoder."""
+
+    def __init__(self, config: GpnConfig):
+        super().__init__()
+        c = self.config = config
+        self.embed = None if c.one_hot else nn.Embedding(c.vocab_size, c.width)
+        self.layers = nn.ModuleList(_BLOCKS[c.wiring](c, i) for i in range(c.depth))
+        self.norm = nn.Identity() if c.wiring == "legacy" else nn.LayerNorm(c.width, bias=c.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):
+                nn.init.normal_(module.weight, std=c.init_std)
+            if isinstance(module, nn.Linear | nn.Conv1d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def begin(
+        self,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embed: letter i is channel i, or a row of a table. The layers share the mask."""
+        kind = next(self.parameters()).dtype
+        if inputs_embeds is not None:
+            x_BLD = inputs_embeds
+        elif self.embed is None:
+            assert input_ids is not None, "input_ids or inputs_embeds"
+            x_BLD = F.one_hot(input_ids, self.config.width).to(kind)
+        else:
+            x_BLD = self.embed(input_ids)
+        if attention_mask is None or bool(attention_mask.all()):
+            return x_BLD, None
+        return x_BLD, attention_mask[..., None].to(kind)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Apply the final norm, where the wiring has one."""
+        return self.norm(x)
+
+
+def _head(c: GpnConfig, backbone: Gpn) -> nn.Module:
+    if c.head_transform:
+        return MaskedTokenHead(c.width, c.vocab_size, loss=masked_token_loss, eps=1e-5, bias=c.bias)
+    return TokenHead(c.width, c.vocab_size, loss=masked_token_loss, bias=c.bias)
+
+
+def _recognise(raw: Mapping[str, Any]) -> bool:
+    return raw.get("model_type") in {"ConvNet", "GPN"}
+
+
+def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
+    shared = GpnConfig(
+        vocab_size=raw.get("vocab_size", 7),
+        width=raw["hidden_size"],
+        dilation_double_every=raw.get("dilation_double_every", 1),
+        init_std=raw.get("initializer_range", 0.02),
+    )
+    if raw.get("model_type") == "ConvNet":
+        kernel = raw.get("kernel_size", 9)
+        return replace(
+            shared,
+            depth=raw["n_layers"],
+            first_kernel=kernel,
+            rest_kernel=kernel,
+            mlp_width=shared.width,
+            dilation_max=raw.get("dilation_max", 32),
+            dilation_cycle=raw.get("dilation_cycle", 6),
+        )
+    return replace(
+        shared,
+        wiring=raw.get("encoder", "convnet"),
+        depth=raw["num_hidden_layers"],
+        first_kernel=raw.get("first_kernel_size", 9),
+        rest_kernel=raw.get("rest_kernel_size", 5),
+        mlp_width=raw.get("intermediate_size", 4 * shared.width),
+        dilation_base=raw.get("dilation_base", 2),
+        dilation_max=raw.get("dilation_max", 9999),
+        dilation_cycle=raw.get("dilation_cycle", 8),
+        one_hot=raw.get("embedding", "one_hot") == "one_hot",
+        bias=raw.get("bias", False),
+        slim=raw.get("slim", False),
+        depthwise=raw.get("depthwise", False),
+        head_transform=raw.get("mlm_head_transform", True),
+        dropout=raw.get("hidden_dropout_prob", 0.0),
+    )
+
+
+def _write_config(c: GpnConfig) -> dict[str, Any]:
+    if c.wiring == "legacy":
+        return {
+            "architectures": ["ConvNetForMaskedLM"],
+            "dilation_cycle": c.dilation_cycle,
+            "dilation_double_every": c.dilation_double_every,
+            "dilation_max": c.dilation_max,
+            "hidden_size": c.width,
+            "initializer_range": c.init_std,
+            "kernel_size": c.first_kernel,
+            "model_type": "ConvNet",
+            "n_layers": c.depth,
+            "vocab_size": c.vocab_size,
+        }
+    return {
+        "architectures": ["GPNForMaskedLM"],
+        "bias": c.bias,
+        "depthwise": c.depthwise,
+        "dilation_base": c.dilation_base,
+        "dilation_cycle": c.dilation_cycle,
+        "dilation_double_every": c.dilation_double_every,
+        "dilation_max": c.dilation_max,
+        "embedding": "one_hot" if c.one_hot else "embedding",
+        "encoder": c.wiring,
+        "first_kernel_size": c.first_kernel,
+        "hidden_dropout_prob": c.dropout,
+        "hidden_size": c.width,
+        "initializer_range": c.init_std,
+        "intermediate_size": c.mlp_width,
+        "mlm_head_transform": c.head_transform,
+        "model_type": "GPN",
+        "num_hidden_layers": c.depth,
+        "rest_kernel_size": c.rest_kernel,
+        "slim": c.slim,
+        "vocab_size": c.vocab_size,
+    }
+
+
+LETTERS = LetterPreset(
+    name="gpn",
+    vocabulary=("[PAD]", "[MASK]", "[UNK]", "a", "c", "g", "t"),
+    fold_case=True,  # case is kept for the loss weights only
+    drop_whitespace=True,
+)
+
+
+def _tokenizer(folder: Path | None, config: GpnConfig) -> Tokenizer:
+    published = read_tokenizer(folder) if folder else None
+    return published or LetterTokenizer(LETTERS)
+
+
+LEGACY = KeyMap(
+    rename={
+        "model.encoder.{i}.conv.1.{p}": "layers.{i}.conv.conv.{p}",
+        "model.encoder.{i}.conv.4.{p}": "layers.{i}.conv_norm.{p}",
+        "model.encoder.{i}.ffn.0.{p}": "layers.{i}.mlp.{p}",
+        "model.encoder.{i}.ffn.2.{p}": "layers.{i}.mlp_norm.{p}",
+        "cls.decoder.0.{p}": "head.dense.{p}",
+        "cls.decoder.2.{p}": "head.norm.{p}",
+        "cls.decoder.3.{p}": "head.decoder.{p}",
+    }
+)
+_ENDS = {
+    "model.embeddings.word_embeddings.weight": "embed.weight",
+    "model.ln_f.{p}": "norm.{p}",
+    "cls.transform.0.{p}": "head.dense.{p}",
+    "cls.transform.2.{p}": "head.norm.{p}",
+    "cls.decoder.{p}": "head.decoder.{p}",
+}
+_L = "model.encoder.layer.{i}"
+CONVNET = KeyMap(
+    rename=_ENDS
+    | {
+        f"{_L}.conv.0.{{p}}": "layers.{i}.conv_norm.{p}",
+        f"{_L}.conv.2.{{p}}": "layers.{i}.conv.conv.{p}",
+        f"{_L}.conv.5.{{p}}": "layers.{i}.mix.{p}",
+        f"{_L}.ffn.0.{{p}}": "layers.{i}.mlp_norm.{p}",
+        f"{_L}.ffn.1.{{p}}": "layers.{i}.up.{p}",
+        f"{_L}.ffn.3.{{p}}": "layers.{i}.down.{p}",
+    }
+)
+BYTENET = KeyMap(
+    rename=_ENDS
+    | {
+        f"{_L}.layer.0.{{p}}": "layers.{i}.narrow_norm.{p}",
+        f"{_L}.layer.2.{{p}}": "layers.{i}.narrow.{p}",
+        f"{_L}.layer.3.{{p}}": "layers.{i}.conv_norm.{p}",
+        f"{_L}.layer.6.{{p}}": "layers.{i}.conv.conv.{p}",
+        f"{_L}.layer.8.{{p}}": "layers.{i}.widen_norm.{p}",
+        f"{_L}.layer.10.{{p}}": "layers.{i}.widen.{p}",
+    }
+)
+
+FAMILY = Family(
+    name="gpn",
+    title="GPN",
+    paper="doi:10.1073/pnas.2311219120",
+    organism="plant and animal DNA",
+    objective="masked",
+    recognise=_recognise,
+    read_config=_read_config,
+    write_config=_write_config,
+    backbone=Gpn,
+    heads={"masked": _head},
+    layouts=(
+        Layout(name="legacy", keys=LEGACY, head="masked"),
+        Layout(name="convnet", keys=CONVNET, head="masked"),
+        Layout(name="bytenet", keys=BYTENET, head="masked"),
+    ),
+    tokenizer=_tokenizer,
+    releases=(
+        Release(
+            name="gpn-brassicales",
+            source="hf:songlab/gpn-brassicales",
+            licence="MIT",
+            parameters=65_880_071,
+            context=None,
+            layout="legacy",
+            config=_write_config(GpnConfig()),
+        ),
+        Release(
+            name="gpn-animal-promoter",
+            source="hf:songlab/gpn-animal-promoter",
+            licence="MIT",
+            parameters=152_189_952,
+            context=None,
+            layout="bytenet",
+            config=_write_config(
+                GpnConfig(
+                    wiring="bytenet",
+                    width=1024,
+                    depth=64,
+                    rest_kernel=5,
+                    mlp_width=2048,
+                    dilation_max=9999,
+                    dilation_cycle=8,
+                    one_hot=False,
+                    bias=False,
+                    slim=True,
+                    head_transform=False,
+                )
+            ),
+        ),
+    ),
+)
