@@ -33,8 +33,12 @@ def test_the_light_folders_do_not_import_torch():
         if path.stem not in ("__init__", "__main__")
     ]
     assert names
-    imports = "\n".join(f"import {name}" for name in names)
-    assert "torch" not in _python(f"{imports}\nimport sys; print(*sys.modules)").split()
+    code = "import sys\n" + "\n".join(
+        f"import {name}; 'torch' in sys.modules and sys.exit('{name} imports torch')"
+        for name in names
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_editors_see_the_same_names_as_python():
