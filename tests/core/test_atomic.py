@@ -1,0 +1,40 @@
+"""A file is either whole or not there."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from lexome.core import atomic_path
+
+
+def test_a_file_appears_when_the_block_succeeds(tmp_path: Path):
+    target = tmp_path / "new" / "scores.vcf.gz"
+    with atomic_path(target) as temporary:
+        assert temporary.name.endswith("scores.vcf.gz")
+        assert not target.exists()
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path):
+    def fail_halfway() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    target = tmp_path / "scores.tsv"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_new_file_is_as_readable_as_any_other(tmp_path: Path):
+    plain, target = tmp_path / "plain", tmp_path / "atomic"
+    plain.write_text("")
+    with atomic_path(target) as temporary:
+        temporary.write_text("")
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
