@@ -32,7 +32,7 @@ class PublishedTokenizer(Tokenizer):
         self, path: Path, special: dict[str, str], *, padding_side: str, max_tokens: int | None
     ):
         try:
-            self._engine = Engine.from_file(str(path))
+            self._engine = Engine.from_file(str(path))  # pyright: ignore[reportAttributeAccessIssue]
         except Exception as error:  # the library raises bare Exception
             raise FormatError(path, f"is no tokenizer that can be read ({error}).") from error
         self._engine.no_truncation()
