@@ -1,0 +1,1 @@
+"""Running models over files: embed, score, generate, in batches that change no result."""
