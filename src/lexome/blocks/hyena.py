@@ -119,7 +119,7 @@ class ImplicitFilter(nn.Module):
         # Decay to 1 % of the height after 1.5 (slowest channel) to 0.3 (fastest) of the length.
         slow, fast = math.log(1e-2) / 1.5, math.log(1e-2) / 0.3
         self.register_buffer("deltas", torch.linspace(slow, fast, width)[None, None])
-        self._state: tuple[int, ...] = ()
+        self._state: tuple[float, ...] = ()
         self._filter: Tensor | None = None
         self._spectra: dict[int, Tensor] = {}
 
@@ -156,7 +156,7 @@ class ImplicitFilter(nn.Module):
 
     def _forget_if_changed(self) -> None:
         tensors = [*self.net.parameters(), self.z, self.t, self.deltas]
-        state = tuple(x for p in tensors for x in (p._version, p.data_ptr()))
+        state = (self.shift, *(x for p in tensors for x in (p._version, p.data_ptr())))
         if state != self._state:
             self._state, self._filter, self._spectra = state, None, {}
 

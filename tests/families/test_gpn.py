@@ -1,0 +1,110 @@
+"""GPN against the authors' outputs."""
+
+import pytest
+import torch
+
+from lexome.inference.variants import inner_products, influence, score_variants, site_logits
+
+SYSTEM = "gpn"
+
+
+def test_tokens_are_the_authors(checkpoint_case):
+    tokenizer = checkpoint_case.load().tokenizer
+    for item in checkpoint_case.io["items"]:
+        assert tokenizer([item["sequence"]])["input_ids"][0].tolist() == item["input_ids"]
+
+
+def test_outputs_are_the_authors(checkpoint_case):
+    case, model = checkpoint_case, checkpoint_case.load()
+    for number, item in enumerate(case.io["items"]):
+        name = item.get("name", f"s{number}")
+        with torch.no_grad():
+            out = model(**model.tokenizer([item["sequence"]]), output_hidden_states=True)
+        case.check(f"{name}.logits", out.logits)
+        if case.has(f"{name}.hidden_last"):
+            # States reach 30 here: 1.5e-5 is the rounding of float32 through 8 layers.
+            case.check(f"{name}.hidden_last", out.last_hidden_state, atol=2e-5)
+        for layer, state in enumerate(out.hidden_states[1:]):
+            if case.has(f"{name}.layer{layer}"):
+                case.check(f"{name}.layer{layer}", state, atol=2e-5)
+    check_losses(case, model)
+    case.finish()
+
+
+def check_losses(case, model):
+    ids, labels = case.take("mlm.input_ids"), case.take("mlm.labels")
+    lower = case.take("mlm.is_lower").bool()
+    with torch.no_grad():
+        case.check("mlm.loss.unweighted", model(ids, labels=labels).loss)
+        for name in [n for n in case.tensors if n.startswith("mlm.loss.weight")]:
+            weight = torch.where(lower, float(name.removeprefix("mlm.loss.weight")), 1.0)
+            case.check(name, model(ids, labels=labels, loss_weight=weight).loss)
+
+
+def test_masked_loss_ignores_case_in_ids(checkpoint_case):
+    tokenizer = checkpoint_case.load().tokenizer
+    for sequence in checkpoint_case.io["mlm_sequences"]:
+        upper, lower = tokenizer([sequence.upper()]), tokenizer([sequence.lower()])
+        assert torch.equal(upper["input_ids"], lower["input_ids"])
+
+
+def test_variant_scores_are_the_authors(case):
+    if "variants" not in case.io:
+        pytest.skip("no variants in this case")
+    model = case.load()
+    genome, vcf = case.folder / "genome.fa", case.folder / "variants.vcf"
+    for window in case.io["windows"]:
+        rows = score_variants(model, vcf, genome, window_bp=window)
+        assert len(rows) == len(case.io["variants"])
+        for row, variant in zip(rows, case.io["variants"], strict=True):
+            assert (row.contig, row.position + 1) == (variant["chrom"], variant["pos"])
+            assert (row.ref, row.alt) == (variant["ref"], variant["alt"])
+        # REF letters beyond ACGT get a status here and a number from the authors' script.
+        good = torch.tensor([v["ref"] in "ACGT" for v in case.io["variants"]])
+        assert [row.status in {"ok", "edge_padded"} for row in rows] == good.tolist()
+        nan = float("nan")
+        for name, column in (
+            (f"llr.w{window}", "masked_llr"),
+            (f"llr_fwd.w{window}", "masked_llr_forward"),
+            (f"llr_rev.w{window}", "masked_llr_reverse"),
+        ):
+            values = [getattr(row, column) for row in rows]
+            scores = torch.tensor([nan if v is None else v for v in values], dtype=torch.float32)
+            case.check(name, scores, atol=1e-4, where=good)
+    sites = [(p["chrom"], p["pos"] - 1) for p in case.io["logits_positions"]]
+    for name in [n for n in case.tensors if n.startswith("acgt_logits.w")]:
+        window = int(name.split(".w")[1])
+        case.check(name, torch.as_tensor(site_logits(model, genome, sites, window)), atol=1e-4)
+    check_whole_window_scores(case, model, genome)
+
+
+def check_whole_window_scores(case, model, genome):
+    variants = [
+        (v["chrom"], v["pos"] - 1, v["ref"], v["alt"]) for v in case.io["variants"]
+    ]
+    for kind, function in (("influence", influence), ("inner_products", inner_products)):
+        for name in [n for n in case.tensors if n.startswith(f"{kind}.w")]:
+            window = int(name.split(".w")[1])
+            values = torch.as_tensor(function(model, genome, variants, window))
+            case.check(name, values, atol=1e-4, rtol=1e-5)
+
+
+def test_window_embeddings_are_the_authors(case):
+    if "embedding" not in case.io:
+        pytest.skip("no embeddings in this case")
+    from lexome.formats.fasta import Genome
+    from lexome.sequence.alphabets import reverse_complement
+
+    model, spec = case.load(), case.io["embedding"]
+    genome, middle = Genome(case.folder / "genome.fa"), spec["center_window_size"]
+    rows = []
+    for contig, start, end in spec["windows"]:
+        text = genome.fetch(contig, start, end).upper()
+        both = []
+        for strand in (text, reverse_complement(text)):
+            with torch.no_grad():
+                hidden = model(**model.tokenizer([strand])).last_hidden_state[0]
+            left = len(text) // 2 - middle // 2
+            both.append(hidden[left : left + middle].mean(0))
+        rows.append(torch.stack(both).mean(0))
+    case.check("embeddings", torch.stack(rows), atol=1e-4)

@@ -1,0 +1,124 @@
+"""HyenaDNA against the authors' outputs, the original files and the hub's."""
+
+import re
+
+import torch
+
+from lexome.objectives import next_token_loss
+
+SYSTEM = "hyenadna"
+LOGITS = {"atol": 1e-4, "rtol": 1e-5}  # orders of FFT differ; values reach 20
+
+
+def test_tokens_are_the_authors(checkpoint_case):
+    tokenizer = checkpoint_case.load().tokenizer
+    for text, expected in checkpoint_case.io["tokens"].items():
+        for kind, ids in expected.items():
+            assert tokenize(tokenizer, text, kind) == ids, (text, kind)
+
+
+def tokenize(tokenizer, text, kind):
+    """The four behaviours: with brackets, with [SEP] alone, bare, and padded to a length."""
+    if kind.endswith("no_special"):
+        return tokenizer([text], special_tokens=False)["input_ids"][0].tolist()
+    if kind in {"default", "standalone_tokenizer(seq)"}:
+        return tokenizer([text])["input_ids"][0].tolist()
+    bare = tokenizer([text], special_tokens=False)["input_ids"][0].tolist()
+    repository = [*bare, tokenizer.suffix[0]]
+    if kind == "repo_tokenizer(seq)":
+        return repository
+    length = int(re.fullmatch(r"repo_padmax(\d+)", kind).group(1))
+    kept = [*bare[: length - 1], tokenizer.suffix[0]]
+    return [tokenizer.pad] * (length - len(kept)) + kept
+
+
+def test_padded_batches_are_the_authors(checkpoint_case):
+    case, tokenizer = checkpoint_case, checkpoint_case.load().tokenizer
+    padded = case.io["padded_batch"]
+    if isinstance(padded, dict):
+        batch = tokenizer(case.io["sequences"][: len(padded["input_ids"])])
+        assert batch["input_ids"].tolist() == padded["input_ids"]
+        assert batch["attention_mask"].tolist() == padded["attention_mask"]
+    else:
+        batch = tokenizer(case.io["sequences"][: len(padded)])
+        assert list(batch) == case.io["padded_batch_keys"]
+        assert batch["input_ids"].tolist() == padded
+        assert batch["input_ids"].tolist() == case.tensors["batch.input_ids"].tolist()
+    if "decode_of_batch0" in case.io:
+        real = batch["input_ids"][0]
+        assert tokenizer.decode(real[real != tokenizer.pad]) == case.io["decode_of_batch0"]
+
+
+def test_outputs_are_the_authors(checkpoint_case):
+    case, model = checkpoint_case, checkpoint_case.load()
+    for name in sorted({n.split(".")[0] for n in case.tensors if n.endswith(".input_ids")}):
+        ids = case.take(f"{name}.input_ids")
+        with torch.no_grad():
+            out = model(ids, output_hidden_states=True)
+        case.check(f"{name}.logits", out.logits, **LOGITS)
+        if case.has(f"{name}.hidden0"):
+            for layer, state in enumerate((*out.hidden_states, out.last_hidden_state)):
+                case.check(f"{name}.hidden{layer}", state, atol=1e-4)
+        else:
+            case.check(f"{name}.hidden_last", out.last_hidden_state, atol=1e-4)
+            for layer, state in enumerate(out.hidden_states[1:]):
+                case.check(f"{name}.residual_after_layer{layer}", state, atol=1e-4)
+        check_losses(case, model, name, ids, out)
+    check_prompts(case, model)
+    check_original_extras(case, model)
+    case.finish()
+
+
+def check_losses(case, model, name, ids, out):
+    if case.has(f"{name}.labels"):
+        labels = case.take(f"{name}.labels")
+        case.check(f"{name}.loss", model.head.loss(out.logits, labels, {}))
+        return
+    without_pads = ids.where(ids != model.tokenizer.pad, -100)
+    for key, labels in (
+        ("loss", ids),
+        ("loss_next_token", ids),
+        ("loss_ignore_pad", without_pads),
+        ("loss_next_token_ignore_pad4", without_pads),
+    ):
+        if case.has(f"{name}.{key}"):
+            case.check(f"{name}.{key}", next_token_loss(out.logits, labels, {}))
+
+
+def check_prompts(case, model):
+    """Embeddings given directly: soft prompts before a sequence, or nothing but embeddings."""
+    with torch.no_grad():
+        if case.has("embeds.in"):
+            given = case.take("embeds.in")
+            case.check("embeds.logits", model(inputs_embeds=given).logits, **LOGITS)
+        if case.has("softprompt.tokens"):
+            prompt = case.take("softprompt.tokens")
+            for name in [n for n in case.tensors if re.fullmatch(r"softprompt\.s\d+\.logits", n)]:
+                ids = case.tensors[f"{name.split('.')[1]}.input_ids"]
+                x = torch.cat([prompt[None], model.backbone.embed(ids)], dim=1)
+                case.check(name, model(inputs_embeds=x).logits, **LOGITS)
+
+
+def check_original_extras(case, model):
+    if not case.has("head.weight"):
+        return
+    ids = case.tensors["batch.input_ids"]
+    weight, bias = case.take("head.weight"), case.take("head.bias")
+    with torch.no_grad():
+        hidden = model(ids).last_hidden_state
+        for mode, pooled in (
+            ("pool", hidden.mean(1)),
+            ("last", hidden[:, -1]),
+            ("first", hidden[:, 0]),
+            ("sum", hidden.sum(1)),
+        ):
+            case.check(f"batch.cls_logits_{mode}", pooled @ weight.T + bias, atol=2e-4)
+        for name in [n for n in case.tensors if n.startswith("filter.layer")]:
+            layer, length = re.fullmatch(r"filter\.layer(\d+)\.k_L(\d+)", name).groups()
+            filter = model.backbone.layers[int(layer)].mixer.filter
+            case.check(name, filter.taps(int(length)).T)
+        for block in model.backbone.layers:
+            block.mixer.filter.shift = 0.0
+        unshifted = model(ids).last_hidden_state
+        case.check("batch.hidden_last_shift0", unshifted, atol=1e-4)
+
