@@ -28,7 +28,7 @@ class Variant:
     id
         Name of the variant, empty if it has none.
     ref, alt
-        Alleles as written, in either case.
+        Alleles as written, in either case; `alt` may be empty.
     """
 
     contig: str
@@ -45,7 +45,9 @@ class Variant:
         ``deletion`` keep the shorter allele as the ends of the longer one; ``delins`` is any
         other change of length; ``star`` is VCF's ``*`` (the allele is missing because of another
         deletion); ``symbolic`` is ``<DEL>`` and its like, and breakends; ``non_acgt`` has any
-        other letter, N included; ``same`` has equal alleles. Case does not count.
+        other letter, N included; ``same`` has equal alleles. Case does not count. An empty ALT is
+        a deletion of all of REF; an empty REF does not say on which side of its base the position
+        lies and is ``non_acgt``.
         """
         if self.alt == "*":
             return "star"
@@ -54,7 +56,7 @@ class Variant:
         if self.alt.strip(".") and (self.alt[0] == "." or self.alt[-1] == "."):
             return "symbolic"  # a single breakend, VCF 4.3 section 5.4.9
         ref, alt = self.ref.upper(), self.alt.upper()
-        if not ref or not alt or _NOT_ACGT.search(ref) or _NOT_ACGT.search(alt):
+        if not ref or _NOT_ACGT.search(ref) or _NOT_ACGT.search(alt):
             return "non_acgt"
         if ref == alt:
             return "same"
