@@ -1,8 +1,9 @@
-"""Families and releases by name, and how a model is loaded."""
+"""Families and releases by name, how a model is loaded, and what is known about it."""
 
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,145 @@ def _build(
 def _listing(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir())
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows for the terminal; `str` of it is an aligned table."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        table = [self.columns, *self.rows]
+        widths = [max(len(row[k]) for row in table) for k in range(len(self.columns))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        )
+
+
+def models(*, family: str | None = None) -> Listing:
+    """List the published releases that can be loaded by name.
+
+    Parameters
+    ----------
+    family
+        Only this family's.
+
+    Returns
+    -------
+    One row per release: name, family, parameters, context in tokens, licence, paper and source.
+    """
+    if family is not None:
+        pick("family", family, families())
+    rows = tuple(
+        (
+            name,
+            known.title,
+            _count(release.parameters),
+            "any" if release.context is None else f"{release.context:,}",
+            release.licence,
+            known.paper,
+            release.source,
+        )
+        for name, (known, release) in releases().items()
+        if family in (None, known.name)
+    )
+    columns = ("release", "family", "parameters", "context", "licence", "paper", "source")
+    return Listing(columns, rows)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about one release or folder; `str` of it is a card for the terminal."""
+
+    title: str
+    facts: Mapping[str, str]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.facts))
+        lines = [f"  {key:<{width}}  {value}" for key, value in self.facts.items()]
+        return "\n".join([self.title, *lines])
+
+
+def info(source: str | Path) -> Card:
+    """Show the card of a release or of a folder with official files.
+
+    A release is described without downloading anything.
+
+    Parameters
+    ----------
+    source
+        A release name, or a folder that holds the official files.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        model = load(source, device="cpu")
+        assert model.origin is not None
+        size = sum(f.stat().st_size for f in model.origin.files)
+        files = ", ".join(f.name for f in model.origin.files)
+        extra = {
+            "layout": model.origin.layout.name,
+            "weights": f"{files} ({_bytes(size)})",
+            "sha256": str(model.checkpoint_sha256()),
+        }
+        unused = sorted(model.origin.unused)
+        if unused:
+            extra["carried along"] = ", ".join(unused[:4]) + (" ..." if len(unused) > 4 else "")
+        return _card(model.name, model, extra)
+    name = pick("release", str(source), releases(), listing="`lexome models` lists all of them.")
+    family, release = releases()[name]
+    layout = family.layout(release.layout)
+    with torch.device("meta"):
+        config = family.read_config(release.config, {})
+        model = Model(family, config, head=layout.head)
+    return _card(
+        name,
+        model,
+        {
+            "source": release.source,
+            "licence": release.licence,
+            "weights": f"{layout.weights[0]} (about {_bytes(4 * release.parameters)} in float32)",
+        },
+    )
+
+
+def _card(name: str, model: Model, extra: Mapping[str, str]) -> Card:
+    family = model.family
+    parameters = model.count_parameters()
+    sizes = ", ".join(
+        f"{key} {getattr(model.config, key)}"
+        for key in ("width", "depth", "heads", "vocab_size")
+        if hasattr(model.config, key)
+    )
+    context = "any length" if model.context is None else f"{model.context:,} tokens"
+    return Card(
+        name,
+        {
+            "family": f"{family.title} ({family.name})",
+            "paper": family.paper,
+            "trained on": family.organism,
+            "reads": f"{family.inputs}s, objective {family.objective}",
+            "head": model.head_name or "none",
+            "parameters": f"{parameters:,}",
+            "sizes": sizes,
+            "context": context,
+            "memory": f"{_bytes(4 * parameters)} in float32, {_bytes(2 * parameters)} in bfloat16",
+            **extra,
+        },
+    )
+
+
+def _count(number: int) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _bytes(number: int) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number} B"

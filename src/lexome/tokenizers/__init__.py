@@ -1,11 +1,14 @@
 """Strings and cells to the authors' token ids."""
 
 from lexome.tokenizers.base import Encoded, Tokenizer
+from lexome.tokenizers.kmers import KmerPreset, KmerTokenizer
 from lexome.tokenizers.letters import LetterPreset, LetterTokenizer
 from lexome.tokenizers.published import PublishedTokenizer, read_tokenizer
 
 __all__ = [
     "Encoded",
+    "KmerPreset",
+    "KmerTokenizer",
     "LetterPreset",
     "LetterTokenizer",
     "PublishedTokenizer",

@@ -1,6 +1,6 @@
 """What every tokenizer does: items to id arrays, id arrays to padded batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,9 +24,11 @@ class Tokenizer:
     item
         What one item is: ``"sequence"`` (a string) or ``"cell"``.
     padding
-        {field: value that fills the padded places}.
+        {field: value that fills the padded places}; its keys are all fields there are.
     prefix, suffix
         Ids that the authors put around every item.
+    special
+        {field other than the ids: what it holds at the places of `prefix` and `suffix`}.
     unknown, mask
         Ids of the unknown and the mask token; None where the vocabulary has none.
     padding_side
@@ -51,6 +53,7 @@ class Tokenizer:
         attention_mask: bool = True,
         max_tokens: int | None = None,
         padding: Mapping[str, float] | None = None,
+        special: Mapping[str, float] | None = None,
     ):
         self.pad, self.unknown, self.mask = pad, unknown, mask
         self.prefix, self.suffix = tuple(prefix), tuple(suffix)
@@ -58,6 +61,7 @@ class Tokenizer:
         self.attention_mask = attention_mask
         self.max_tokens = max_tokens
         self.padding = {"input_ids": pad, **(padding or {})}
+        self.special = dict(special or {})
 
     @property
     def vocabulary(self) -> Sequence[str]:
@@ -72,8 +76,13 @@ class Tokenizer:
         """Put the special tokens around one encoded item."""
         if not self.prefix and not self.suffix:
             return encoded
-        ids = encoded["input_ids"]
-        return {"input_ids": np.concatenate([self.prefix, ids, self.suffix]).astype(ids.dtype)}
+        wrapped = {}
+        for field, row in encoded.items():
+            around = self.prefix, self.suffix
+            if field != "input_ids":
+                around = tuple([self.special[field]] * len(ids) for ids in around)
+            wrapped[field] = np.concatenate([around[0], row, around[1]]).astype(row.dtype)
+        return wrapped
 
     def collate(
         self, encoded: Sequence[Encoded], *, padding_side: str | None = None, mask: bool = True
@@ -98,7 +107,7 @@ class Tokenizer:
         longest = max(lengths, default=0)
         spans = [(longest - n, longest) if side == "left" else (0, n) for n in lengths]
         out: dict[str, Tensor] = {}
-        for field in encoded[0] if encoded else ("input_ids",):
+        for field in self.padding:
             kind = np.float32 if encoded and encoded[0][field].dtype.kind == "f" else np.int64
             rows = np.full((len(encoded), longest), self.padding[field], kind)
             for row, item, (start, stop) in zip(rows, encoded, spans, strict=True):
@@ -136,7 +145,8 @@ class Tokenizer:
         -------
         ``input_ids`` and what else the model takes, each of shape (items, longest item).
         """
-        items = [items] if isinstance(items, str) else list(items)
+        single = isinstance(items, str) or not isinstance(items, Iterable)
+        items = [items] if single else list(items)
         encoded = self.encode(items)
         room = len(self.prefix) + len(self.suffix) if special_tokens else 0
         if truncate_tokens is not None:

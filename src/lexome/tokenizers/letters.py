@@ -93,10 +93,20 @@ class LetterTokenizer(Tokenizer):
 
     def encode(self, items: Sequence[str]) -> list[Encoded]:
         """Turn sequences into ids, one per letter."""
-        return [{"input_ids": self._ids(text)} for text in items]
+        joined = "".join(items)
+        ids = self._plain(joined) if not self._is_special(joined) else None
+        if ids is None or len(ids) != len(joined):  # white space dropped: places differ
+            return [{"input_ids": self._ids(text)} for text in items]
+        ends = np.cumsum([len(text) for text in items]).tolist()
+        return [
+            {"input_ids": ids[start:end]} for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
+
+    def _is_special(self, text: str) -> bool:
+        return any(opener in text for opener in self._openers)
 
     def _ids(self, text: str) -> np.ndarray:
-        if self._special is not None and any(o in text for o in self._openers):
+        if self._special is not None and self._is_special(text):
             parts = self._special.split(text)
             ids = [
                 np.array([self._index[p]], np.uint8) if k % 2 else self._plain(p)
