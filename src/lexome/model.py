@@ -36,6 +36,9 @@ class Output:
         Final hidden state (B, L, D), after the final norm where the system has one.
     logits
         Scores of the head, or None for a bare backbone or where none were asked for.
+    predictions
+        All that the head gives, by name, for heads that give more than one thing; the first of
+        them is `logits`.
     loss
         Mean loss in nats where `labels` were given.
     hidden_states
@@ -44,6 +47,7 @@ class Output:
 
     last_hidden_state: Tensor
     logits: Tensor | None = None
+    predictions: Mapping[str, Tensor] = field(default_factory=dict)
     loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] = ()
 
@@ -141,8 +145,8 @@ class Model(nn.Module):
         input_ids
             Token ids (B, L).
         labels
-            Targets of the head: ids for token heads (-100 where there is no target), classes for
-            classifiers.
+            Targets of the head: ids for token heads (-100 where there is no target), numbers for
+            heads that predict values (NaN where there is no target), classes for classifiers.
         output_hidden_states
             Whether to return the stream between the layers.
         positions
@@ -156,19 +160,24 @@ class Model(nn.Module):
         extra = {k: inputs.pop(k) for k in ("loss_weight",) if k in inputs}
         hidden = self.backbone(keep=output_hidden_states, **inputs)
         batch = inputs | extra
-        logits = loss = None
+        scores = loss = None
         if self.head is not None:
             at = hidden.last if positions is None else hidden.last[positions]
-            logits = self.head(at, batch)
+            scores = self.head(at, batch)
         if labels is not None:
             if self.head is None:
                 raise InputError(
                     "labels were given, but this model has no head to make scores. Load it with "
                     f"head= one of {', '.join(self.family.heads)}."
                 )
-            loss = self.head.loss(logits, labels, batch)
+            loss = self.head.loss(scores, labels, batch)
+        named = scores if isinstance(scores, Mapping) else {}
         return Output(
-            last_hidden_state=hidden.last, logits=logits, loss=loss, hidden_states=hidden.states
+            last_hidden_state=hidden.last,
+            logits=next(iter(named.values())) if named else scores,
+            predictions=named,
+            loss=loss,
+            hidden_states=hidden.states,
         )
 
     @property
@@ -355,7 +364,7 @@ class Model(nn.Module):
         if same and origin is not None:
             tensors = self.published(layout) | dict(origin.unused)
             tensors = {name: tensors[name] for name in origin.names}
-            filename = layout.weights[0] if len(origin.files) > 1 else origin.files[0].name
+            filename = origin.files[0].name if len(origin.files) == 1 else layout.weights[0]
             raw, side = dict(origin.raw_config), dict(origin.side_files)
             if self.rounded:
                 raise CheckpointError(

@@ -1,7 +1,8 @@
 """What stands on a backbone: hidden states to scores, and the loss of those scores.
 
-A head is called with the hidden state and the batch it came from; `loss` takes the scores, the
-labels and the batch. Axes: B batch, L tokens, D width, V vocabulary, C classes.
+A head is called with the hidden state and the batch it came from and gives one tensor, or several
+by name with the main one first; `loss` takes what it gave, the labels and the batch.
+Axes: B batch, L tokens, D width, V vocabulary, C classes.
 """
 
 from collections.abc import Callable, Mapping

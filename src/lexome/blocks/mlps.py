@@ -16,15 +16,18 @@ class Mlp(nn.Module):
         *,
         activation: Callable[[Tensor], Tensor] = F.gelu,
         bias: bool = True,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.up = nn.Linear(width, inner, bias=bias)
         self.down = nn.Linear(inner, width, bias=bias)
         self.activation = activation
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to (..., width)."""
-        return self.down(self.activation(self.up(x)))
+        """Map (..., width) to (..., width); dropout, if any, acts between the two matrices."""
+        inner = F.dropout(self.activation(self.up(x)), self.dropout, self.training)
+        return self.down(inner)
 
 
 class GatedMlp(nn.Module):

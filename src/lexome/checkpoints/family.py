@@ -57,6 +57,10 @@ class Release:
         Name of the family's layout that the published file has.
     config
         The published configuration, as far as it decides shapes.
+    published
+        The publisher's own name, where the source does not end in it.
+    sha256
+        Hash of the published weight file, where it is known; what is loaded by name must have it.
     """
 
     name: str
@@ -66,11 +70,13 @@ class Release:
     context: int | None
     layout: str
     config: Mapping[str, Any]
+    published: str | None = None
+    sha256: str | None = None
 
     @property
     def published_name(self) -> str:
-        """The publisher's own name: the last part of the source."""
-        return self.source.split("@")[0].rstrip("/").split("/")[-1].split(":")[-1]
+        """The publisher's own name: by default the last part of the source."""
+        return self.published or self.source.split("@")[0].rstrip("/").split("/")[-1].split(":")[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,9 @@ class Family:
         saving.
     context
         Configuration -> longest input in tokens, or None.
+    pooling, normalise
+        How the authors make one vector of an item: ``"mean"`` over its tokens, ``"cls"`` or
+        ``"last"``, and whether they scale it to length 1.
     """
 
     name: str
@@ -129,6 +138,8 @@ class Family:
         "generation_config.json",
     )
     context: Callable[[Any], int | None] = field(default=lambda config: None)
+    pooling: str = "mean"
+    normalise: bool = False
 
     def layout(self, name: str) -> Layout:
         """Return the layout called `name`."""
