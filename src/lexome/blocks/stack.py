@@ -5,7 +5,7 @@ Axes: B batch, L tokens, D width.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -60,6 +60,8 @@ class Stack(nn.Module):
     layers: nn.ModuleList
     recompute: bool = False
     """Whether training keeps only layer inputs and recomputes the rest (less memory, slower)."""
+    undecayed: ClassVar[tuple[str, ...]] = ()
+    """Patterns of parameter names that, like all biases and norms, get no weight decay."""
 
     def begin(self, **inputs: Any) -> tuple[Tensor, Any]:
         """Return the first stream and what the layers share."""

@@ -30,6 +30,8 @@ class HyenaDnaConfig:
 
     `length` is the number of tokens that the filters were made for: the longest input. `shift` is
     the floor of the filter's window; 0.05 in the released code, 0 in the training repository.
+    `bracketed` puts [CLS] before every sequence, as the stand-alone code that reads weights.ckpt
+    does and pretraining did not.
     """
 
     vocab_size: int = 12
@@ -48,7 +50,7 @@ class HyenaDnaConfig:
     final_norm_eps: float = 1e-5
     dropout: float = 0.1
     tied: bool = True
-    bracketed: bool = True
+    bracketed: bool = False
     pad_id: int = 4
     classes: int = 2
 
@@ -89,6 +91,8 @@ class HyenaBlock(nn.Module):
 
 class HyenaDna(Stack):
     """The decoder below the head."""
+
+    undecayed = ("embed.*", "layers.*.mixer.filter.*")  # optim_groups.py and hyena.py, wd: 0.0
 
     def __init__(self, config: HyenaDnaConfig):
         super().__init__()
@@ -173,7 +177,6 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HyenaDnaConfig:
             final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
             dropout=raw.get("embed_dropout", 0.1),
             tied=raw.get("tie_word_embeddings", False),
-            bracketed=False,
             pad_id=raw.get("pad_token_id", 4),
             classes=len(raw.get("id2label") or (0, 1)),
         )
@@ -193,6 +196,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HyenaDnaConfig:
         taps=layer.get("short_filter_order", 3),
         final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
         dropout=raw.get("embed_dropout", 0.1),
+        bracketed=True,
     )
 
 
