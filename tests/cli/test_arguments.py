@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from lexome.cli.arguments import bind, read_arguments, shell_type
-from lexome.core import FormatError, InputError, UnknownName
+from lexome.cli.arguments import bind, shell_type
+from lexome.core import InputError, UnknownName
 
 
 class Model:
@@ -156,26 +156,3 @@ def test_a_wrong_value_in_the_file_names_the_file(config: Path):
     message = complaint("--config", str(config))
     assert "threshold" in message
     assert str(config) in message
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"- a\n- b\n", "holds a list"),
-        (b"pooling: [mean\n", "line 2: is not valid YAML"),
-        (b"a: b: c\n", "line 1: is not valid YAML"),
-        (b"\xff\xfe\x00", "is not text"),
-        (b"!!python/object:os.system {}\n", "is not valid YAML"),
-    ],
-)
-def test_a_file_that_is_no_mapping_is_refused(content, message, tmp_path):
-    path = tmp_path / "odd.yaml"
-    path.write_bytes(content)
-    with pytest.raises(FormatError, match=message):
-        read_arguments(path, ["pooling"])
-
-
-def test_an_empty_file_gives_no_arguments(tmp_path):
-    path = tmp_path / "empty.yaml"
-    path.write_text("# nothing yet\n")
-    assert read_arguments(path, ["pooling"]) == {}

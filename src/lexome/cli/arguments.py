@@ -13,9 +13,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
-
-from lexome.core import FormatError, InputError, UnknownName, pick
+from lexome.core import InputError
+from lexome.core.arguments import read_arguments
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
@@ -165,51 +164,6 @@ def _read_config(
             path = argument.tokens[0].value
             values = read_arguments(path, names)
             Dict(values, source=path, use_commands_as_keys=False)(app, commands, arguments)
-
-
-def read_arguments(path: str | Path, names: Iterable[str]) -> dict[str, Any]:
-    """Read keyword arguments from a YAML file and check their names.
-
-    Parameters
-    ----------
-    path
-        A YAML file that holds one mapping from argument names to values.
-    names
-        The arguments that are known.
-
-    Raises
-    ------
-    FormatError
-        If the file is no YAML mapping.
-    UnknownName
-        If a key is not among `names`; the message suggests the nearest.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise FormatError(path, "is not text. Expected a YAML file of arguments.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise FormatError(
-            path,
-            f"is not valid YAML: {problem}. Expected lines such as 'pooling: mean'.",
-            line_1based=mark and mark.line + 1,
-        ) from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise FormatError(
-            path, f"holds a {type(values).__name__}. Expected lines such as 'pooling: mean'."
-        )
-    known = list(names)
-    for key in values:
-        try:
-            pick("argument", str(key), known)
-        except UnknownName as error:
-            error.add_note(f"in {path}")
-            raise
-    return values
 
 
 def _complaint(error: "CycloptsError") -> str:
