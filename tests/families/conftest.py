@@ -104,9 +104,7 @@ def checkpoints(system: str | None = None) -> list[Case]:
         for case in cases(system)
         if "checkpoint" not in case.io
         and repr(case) not in DESCRIPTIONS
-        and any(
-            (case.checkpoint / family.config_file).is_file() for family in families().values()
-        )
+        and any((case.checkpoint / family.config_file).is_file() for family in families().values())
     ]
 
 
@@ -131,4 +129,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_report_header() -> str:
     here = {p.parent.parent.name for p in FIXTURES.glob("*/*/io.json")}
     without = sorted(here - set(families()))
-    return f"fixtures: {FIXTURES}" + (f"; no family yet for {', '.join(without)}" if without else "")
+    return f"fixtures: {FIXTURES}" + (
+        f"; no family yet for {', '.join(without)}" if without else ""
+    )

@@ -210,4 +210,3 @@ def test_a_release_has_the_published_keys_shapes_and_size(name, fixtures):
         }
         if not doubtful:
             assert model.count_parameters() == release.parameters == manifest["params"]
-

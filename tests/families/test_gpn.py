@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from lexome.inference.variants import inner_products, influence, score_variants, site_logits
+from lexome.inference.variants import influence, inner_products, score_variants, site_logits
 
 SYSTEM = "gpn"
 
@@ -79,9 +78,7 @@ def test_variant_scores_are_the_authors(case):
 
 
 def check_whole_window_scores(case, model, genome):
-    variants = [
-        (v["chrom"], v["pos"] - 1, v["ref"], v["alt"]) for v in case.io["variants"]
-    ]
+    variants = [(v["chrom"], v["pos"] - 1, v["ref"], v["alt"]) for v in case.io["variants"]]
     for kind, function in (("influence", influence), ("inner_products", inner_products)):
         for name in [n for n in case.tensors if n.startswith(f"{kind}.w")]:
             window = int(name.split(".w")[1])

@@ -121,4 +121,3 @@ def check_original_extras(case, model):
             block.mixer.filter.shift = 0.0
         unshifted = model(ids).last_hidden_state
         case.check("batch.hidden_last_shift0", unshifted, atol=1e-4)
-

@@ -12,7 +12,7 @@ from lexome.tokenizers.base import Encoded, Tokenizer
 
 
 def kmer_codes(letters: np.ndarray, k: int) -> np.ndarray:
-    """Number the k-mers of a sequence of letter numbers.
+    """Give every k-mer of a sequence its number.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def kmer_codes(letters: np.ndarray, k: int) -> np.ndarray:
 
     Returns
     -------
-    Base-4 numbers of all n - k + 1 k-mers, first letter most significant; 4^k for a k-mer that holds a letter without a place. uint16
-    up to k = 7, int32 above.
+    Base-4 numbers of all n - k + 1 k-mers, first letter most significant; 4^k for a k-mer that
+    holds a letter without a place. uint16 up to k = 7, int32 above.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class KmerPreset:
 
 
 class KmerTokenizer(Tokenizer):
-    """One token per k-mer; letters left over at the end are in no token where k-mers do not overlap.
+    """One token per k-mer; where k-mers do not overlap, letters left over at the end have none.
 
     Examples
     --------
@@ -145,7 +145,7 @@ class KmerTokenizer(Tokenizer):
         ids = ids + ids.dtype.type(len(self.preset.specials))
         ids[odd] = self.unknown
         ends = np.cumsum([len(text) for text in items]).tolist()
-        starts = [0, *ends[:-1]]
+        starts = [end - len(text) for text, end in zip(items, ends, strict=True)]
         return [
             {"input_ids": ids[start : max(start, end - k + 1) : stride]}
             for start, end in zip(starts, ends, strict=True)

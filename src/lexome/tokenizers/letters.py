@@ -99,7 +99,7 @@ class LetterTokenizer(Tokenizer):
             return [{"input_ids": self._ids(text)} for text in items]
         ends = np.cumsum([len(text) for text in items]).tolist()
         return [
-            {"input_ids": ids[start:end]} for start, end in zip([0, *ends[:-1]], ends, strict=True)
+            {"input_ids": ids[end - len(text) : end]} for text, end in zip(items, ends, strict=True)
         ]
 
     def _is_special(self, text: str) -> bool:

@@ -106,6 +106,8 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FormatError(path, f"is no valid JSON ({error}).") from error
+    if not isinstance(content, dict) or "model" not in content:
+        raise FormatError(path, "is no tokenizer: it has no `model` entry.")
     settings_path = folder / "tokenizer_config.json"
     settings = json.loads(settings_path.read_text()) if settings_path.is_file() else {}
     special = {k: _text(v) for k, v in settings.items() if k.endswith("_token") and v}

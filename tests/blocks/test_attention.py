@@ -1,0 +1,54 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lexome.blocks import Alibi, PostNormBlock, SelfAttention, alibi_slopes, padding_bias
+from lexome.blocks.attention import attend
+
+
+def test_slopes_are_powers_and_fill_up_from_the_next_power():
+    assert alibi_slopes(8) == [2.0 ** -(i + 1) for i in range(8)]
+    assert alibi_slopes(5) == [*alibi_slopes(4), alibi_slopes(8)[0]]
+    assert len(alibi_slopes(12)) == 12
+
+
+def test_the_penalty_is_the_distance_times_the_slope():
+    bias = Alibi(2)(5, torch.zeros(1))
+    assert bias.shape == (1, 2, 5, 5)
+    assert bias[0, 0, 1, 4].item() == -3 * alibi_slopes(2)[0]
+    assert torch.equal(bias, bias.transpose(-1, -2))
+
+
+def test_the_table_grows_and_shorter_ones_are_its_corner():
+    alibi = Alibi(4)
+    short, long = alibi(6, torch.zeros(1)).clone(), alibi(9, torch.zeros(1))
+    assert torch.equal(short, long[..., :6, :6])
+    assert alibi(6, torch.zeros(1)).data_ptr() == long.data_ptr()
+
+
+def test_no_padding_is_no_bias():
+    assert padding_bias(None, torch.float32) is None
+    assert padding_bias(torch.ones(2, 3), torch.float32) is None
+    bias = padding_bias(torch.tensor([[1, 0]]), torch.float32)
+    assert bias is not None
+    assert bias.shape == (1, 1, 1, 2)
+
+
+@pytest.mark.parametrize("length", [3, 64, 65, 130])
+def test_short_and_long_inputs_take_the_same_formula(length):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, length, 8) for _ in range(3))
+    bias = torch.randn(1, 4, length, length)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    torch.testing.assert_close(attend(q, k, v, bias), expected, atol=1e-5, rtol=1e-5)
+    scores = (q @ k.transpose(-1, -2)) / 8**0.5 + bias
+    torch.testing.assert_close(expected, scores.softmax(-1) @ v, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_padded_is_not_attended():
+    torch.manual_seed(0)
+    layer = PostNormBlock(SelfAttention(8, 2), torch.nn.Linear(8, 8), width=8, eps=1e-12)
+    x = torch.randn(1, 5, 8)
+    padded = torch.cat([x, 100 * torch.randn(1, 3, 8)], dim=1)
+    bias = padding_bias(torch.tensor([[1] * 5 + [0] * 3]), x.dtype)
+    torch.testing.assert_close(layer(padded, bias)[:, :5], layer(x))

@@ -1,0 +1,142 @@
+import json
+import os
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lexome.checkpoints import find_weights, read_json, read_weights, write_weights
+from lexome.checkpoints.containers import Inert, read_pickle
+from lexome.core import CheckpointError, FormatError, UnsafeCheckpoint
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "weights.ckpt"])
+def test_what_is_written_is_read_again_in_order(tmp_path, name):
+    state = "state_dict" if name.endswith(".ckpt") else None
+    write_weights(tmp_path / name, TENSORS, state)
+    weights = read_weights(tmp_path / name, state)
+    assert list(weights.tensors) == ["a", "b"]
+    for key, tensor in TENSORS.items():
+        assert torch.equal(weights.tensors[key], tensor)
+        assert weights.tensors[key].dtype == tensor.dtype
+
+
+def test_the_legacy_pickle_form_is_read(tmp_path):
+    path = tmp_path / "old.bin"
+    torch.save(OrderedDict(TENSORS), path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_weights(path).tensors["a"], TENSORS["a"])
+
+
+def test_shards_are_put_together(tmp_path):
+    save_file({"a": TENSORS["a"]}, tmp_path / "model-1.safetensors")
+    save_file({"b": TENSORS["b"]}, tmp_path / "model-2.safetensors")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    path = find_weights(tmp_path, ["model.safetensors"])
+    assert path is not None
+    assert set(read_weights(path).tensors) == {"a", "b"}
+    (tmp_path / "model-2.safetensors").unlink()
+    with pytest.raises(FormatError, match=r"not there: model-2.safetensors"):
+        read_weights(path)
+
+
+def test_the_preferred_file_is_found_first(tmp_path):
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+    found = find_weights(tmp_path, ["model.safetensors", "pytorch_model.bin"])
+    assert found == tmp_path / "model.safetensors"
+    assert find_weights(tmp_path, ["weights.ckpt"]) is None
+
+
+class Bomb:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [os.system, eval, exec, pickle.loads, getattr])
+def test_a_hostile_pickle_runs_nothing(tmp_path, function, zipped):
+    victim = tmp_path / "victim"
+    code = f"__import__('pathlib').Path({str(victim)!r}).touch()"
+    arguments = (f"touch {victim}",) if function is os.system else (code,)
+    content = {"a": TENSORS["a"], "x": Bomb(function, *arguments)}
+    path = tmp_path / "evil.bin"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UnsafeCheckpoint, match="Nothing of it was run"):
+        read_pickle(path)
+    assert not victim.exists()
+
+
+def test_a_hostile_class_of_a_known_package_is_never_imported(tmp_path):
+    # numpy is known for its scalars in training left-overs; this one would run a command.
+    path = tmp_path / "sly.bin"
+    raw = b"cnumpy.testing._private.utils\nruncode\n(S'1/0'\ntR."
+    path.write_bytes(raw)
+    with pytest.raises((FormatError, UnsafeCheckpoint)):
+        read_weights(path)
+
+
+def test_training_left_overs_become_inert(tmp_path):
+    import argparse
+
+    path = tmp_path / "weights.ckpt"
+    settings = argparse.Namespace(width=3)
+    torch.save({"state_dict": TENSORS, "hyper_parameters": settings, "epoch": 4}, path)
+    weights = read_weights(path, "state_dict")
+    assert weights.rest["epoch"] == 4
+    assert isinstance(weights.rest["hyper_parameters"], Inert)
+    assert weights.rest["hyper_parameters"].state == {"width": 3}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 100, b"PK\x03\x04 cut short"])
+def test_rubbish_is_a_clear_error(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=name):
+        read_weights(path)
+
+
+def test_a_cut_checkpoint_is_a_clear_error(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(10_000)}, path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(FormatError, match="download may be incomplete"):
+        read_weights(path)
+
+
+def test_a_file_without_tensors_is_a_clear_error(tmp_path):
+    path = tmp_path / "x.bin"
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(FormatError, match="no tensors, only epoch"):
+        read_weights(path)
+    torch.save([1, 2], path)
+    with pytest.raises(FormatError, match="holds a list"):
+        read_weights(path)
+
+
+def test_json_must_be_an_object(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("[1]")
+    with pytest.raises(CheckpointError, match="expected a JSON object"):
+        read_json(path)
+    path.write_text("{")
+    with pytest.raises(FormatError, match="no valid JSON"):
+        read_json(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    write_weights(path, TENSORS)
+    before = path.read_bytes()
+    with pytest.raises(AttributeError):
+        write_weights(path, {"a": "no tensor"})  # type: ignore[dict-item]
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

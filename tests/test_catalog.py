@@ -1,0 +1,129 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from lexome.catalog import families, info, load, models, new, releases
+from lexome.core import CheckpointError, CheckpointMismatch, InputError, UnknownName
+
+
+def test_a_folder_needs_no_other_hint(fixtures):
+    assert load(fixtures / "gpn" / "bytenet", device="cpu").family.name == "gpn"
+    assert load(str(fixtures / "hyenadna" / "hf_tiny"), device="cpu").family.name == "hyenadna"
+
+
+def test_one_weight_file_can_be_named(fixtures):
+    model = load(fixtures / "gpn" / "convnet" / "pytorch_model.bin", device="cpu")
+    assert [f.name for f in model.origin.files] == ["pytorch_model.bin"]
+    other = load(fixtures / "gpn" / "convnet", device="cpu")
+    assert [f.name for f in other.origin.files] == ["model.safetensors"]
+    batch = model.tokenizer(["ACGT"])
+    assert torch.equal(model(**batch).logits, other(**batch).logits)
+
+
+def test_a_misspelt_release_gets_suggestions():
+    with pytest.raises(UnknownName, match="Did you mean 'dnabert2-117m'"):
+        load("dnabert-2-117m")
+
+
+def test_a_missing_folder_is_said_so():
+    with pytest.raises(CheckpointError, match="no such file or folder"):
+        load("./not/there")
+
+
+def test_a_folder_of_something_else_says_what_it_holds(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(CheckpointError, match=r"It holds: notes\.txt"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CheckpointError, match="name it with family="):
+        load(tmp_path)
+
+
+def test_a_configuration_without_weights_says_which_are_missing(fixtures, tmp_path):
+    shutil.copy(fixtures / "gpn" / "convnet" / "config.json", tmp_path)
+    with pytest.raises(CheckpointError, match=r"none of its weight files: model\.safetensors"):
+        load(tmp_path)
+
+
+def test_the_wrong_family_is_an_error_not_random_weights(fixtures):
+    with pytest.raises(CheckpointMismatch):
+        load(fixtures / "gpn" / "convnet", family="dnabert2")
+    with pytest.raises(UnknownName, match="no family named 'gnp'"):
+        load(fixtures / "gpn" / "convnet", family="gnp")
+
+
+def test_a_configuration_with_holes_is_an_error(fixtures, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(fixtures / "gpn" / "convnet", folder)
+    (folder / "config.json").write_text('{"model_type": "ConvNet"}')
+    with pytest.raises(CheckpointMismatch, match="no whole configuration of GPN"):
+        load(folder)
+
+
+def test_another_size_in_the_configuration_is_an_error(fixtures, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(fixtures / "gpn" / "convnet", folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "hidden_size": 48}))
+    with pytest.raises(CheckpointMismatch, match="another shape than the configuration"):
+        load(folder)
+    (folder / "config.json").write_text(json.dumps({**raw, "n_layers": 9}))
+    with pytest.raises(CheckpointMismatch, match="missing"):
+        load(folder)
+
+
+def test_a_folder_that_two_families_claim_asks_for_one(fixtures, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(fixtures / "gpn" / "convnet", folder)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "alibi_starting_size": 1}))
+    with pytest.raises(InputError, match="could be dnabert2 or gpn"):
+        load(folder)
+    assert load(folder, family="gpn", device="cpu").family.name == "gpn"
+
+
+def test_weights_are_repeatable_by_seed():
+    first, second, third = (new("gpn", width=8, depth=1, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first.head.decoder.weight, second.head.decoder.weight)
+    assert not torch.equal(first.head.decoder.weight, third.head.decoder.weight)
+
+
+def test_making_a_model_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    new("gpn", width=8, depth=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_misspelt_size_gets_suggestions():
+    with pytest.raises(UnknownName, match="Did you mean 'width'"):
+        new("gpn", widht=8)
+
+
+def test_the_list_has_a_row_per_release():
+    table = models()
+    assert len(table.rows) == len(releases())
+    assert str(table).count("\n") == len(releases())
+    assert {row[1] for row in models(family="gpn").rows} == {"GPN"}
+    with pytest.raises(UnknownName):
+        models(family="gnp")
+
+
+@pytest.mark.parametrize("name", sorted(releases()))
+def test_a_card_of_a_release_needs_no_download(name):
+    card = info(name)
+    assert card.facts["parameters"] == f"{releases()[name][1].parameters:,}"
+    assert card.title == name
+
+
+def test_a_card_of_a_folder_has_its_hash(fixtures):
+    card = info(fixtures / "gpn" / "convnet")
+    assert len(card.facts["sha256"]) == 64
+    assert card.facts["layout"] == "legacy"
+
+
+def test_families_are_found_by_scanning():
+    assert {"gpn", "dnabert2", "hyenadna"} <= set(families())
