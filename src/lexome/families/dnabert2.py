@@ -169,7 +169,8 @@ MASKED = KeyMap(
         "cls.predictions.transform.dense.{p}": "head.dense.{p}",
         "cls.predictions.transform.LayerNorm.{p}": "head.norm.{p}",
         "cls.predictions.decoder.{p}": "head.decoder.{p}",
-    }
+    },
+    unused={"bert.pooler.dense.{p}": "the classifier's; the release itself has none"},
 )
 CLASSIFIER = KeyMap(
     rename=_ENCODER
