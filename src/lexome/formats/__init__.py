@@ -10,23 +10,31 @@ from lexome.formats.fastq import read_fastq
 from lexome.formats.genome import Genome
 from lexome.formats.h5ad import CellReader, CellRecord, read_cells
 from lexome.formats.lines import read_lines
+from lexome.formats.outputs import OUTPUT_WRITERS, writer_for
 from lexome.formats.records import SequenceRecord
 from lexome.formats.sequences import SEQUENCE_SUFFIXES, read_sequences
+from lexome.formats.store import RowStore, Shard, StoredRows, Writer, file_fingerprint
 from lexome.formats.table import read_table
 from lexome.formats.vcf import VARIANT_SUFFIXES, VariantReader, VariantRecord, read_variants
 from lexome.formats.vcf_writer import InfoField, VcfWriter
 
 __all__ = [
+    "OUTPUT_WRITERS",
     "SEQUENCE_SUFFIXES",
     "VARIANT_SUFFIXES",
     "CellReader",
     "CellRecord",
     "Genome",
     "InfoField",
+    "RowStore",
     "SequenceRecord",
+    "Shard",
+    "StoredRows",
     "VariantReader",
     "VariantRecord",
     "VcfWriter",
+    "Writer",
+    "file_fingerprint",
     "read_bed",
     "read_cells",
     "read_fasta",
@@ -36,4 +44,5 @@ __all__ = [
     "read_table",
     "read_variants",
     "write_fasta",
+    "writer_for",
 ]

@@ -65,6 +65,7 @@ class VcfWriter:
     Examples
     --------
     >>> import tempfile
+    >>> from lexome.formats import read_variants
     >>> variants = read_variants(["chr1:100:A>C"])
     >>> out = Path(tempfile.mkdtemp()) / "scored.vcf"
     >>> with VcfWriter(out, variants, info=[("SCORE", "A", "Float", "how good")]) as writer:
