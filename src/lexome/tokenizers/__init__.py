@@ -1,11 +1,13 @@
 """Strings and cells to the authors' token ids."""
 
 from lexome.tokenizers.base import Encoded, Tokenizer
+from lexome.tokenizers.cells import CellTokenizer, read_vocabulary
 from lexome.tokenizers.kmers import KmerPreset, KmerTokenizer
 from lexome.tokenizers.letters import LetterPreset, LetterTokenizer
 from lexome.tokenizers.published import PublishedTokenizer, read_tokenizer
 
 __all__ = [
+    "CellTokenizer",
     "Encoded",
     "KmerPreset",
     "KmerTokenizer",
@@ -14,4 +16,5 @@ __all__ = [
     "PublishedTokenizer",
     "Tokenizer",
     "read_tokenizer",
+    "read_vocabulary",
 ]

@@ -84,6 +84,10 @@ class Tokenizer:
             wrapped[field] = np.concatenate([around[0], row, around[1]]).astype(row.dtype)
         return wrapped
 
+    def truncate(self, encoded: Encoded, tokens: int) -> Encoded:
+        """Cut one item without its special tokens to at most so many tokens: the first ones."""
+        return {field: row[:tokens] for field, row in encoded.items()}
+
     def collate(
         self, encoded: Sequence[Encoded], *, padding_side: str | None = None, mask: bool = True
     ) -> dict[str, Tensor]:
@@ -155,7 +159,7 @@ class Tokenizer:
                     f"truncate_tokens is {truncate_tokens}, but the special tokens alone take "
                     f"{room}. Give at least {room}, or special_tokens=False."
                 )
-            encoded = [{k: v[: truncate_tokens - room] for k, v in e.items()} for e in encoded]
+            encoded = [self.truncate(e, truncate_tokens - room) for e in encoded]
         if special_tokens:
             encoded = [self.wrap(e) for e in encoded]
         return self.collate(encoded, padding_side=padding_side, mask=self.attention_mask)

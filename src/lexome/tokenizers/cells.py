@@ -160,7 +160,7 @@ class CellTokenizer(Tokenizer):
         kept = (ids >= 0) & (values > 0)
         ids, values = ids[kept], values[kept]
         if len(ids):
-            draws = _draws(ids, values, self.seed) if self.ties == "random" else None
+            draws = _draws(ids, values, 2 * self.seed) if self.ties == "random" else None
             values = bin_values(values, self.bins, draws)
         encoded = {"input_ids": ids.astype(np.int32), "values": values}
         room = None if self.max_tokens is None else self.max_tokens - len(self.prefix)
@@ -171,7 +171,7 @@ class CellTokenizer(Tokenizer):
         ids, values = encoded["input_ids"], encoded["values"]
         if len(ids) <= tokens:
             return encoded
-        order = np.lexsort((values, _draws(ids, values, self.seed + 1)))
+        order = np.lexsort((values, _draws(ids, values, 2 * self.seed + 1)))
         kept = np.sort(order[:tokens])
         return {"input_ids": ids[kept], "values": values[kept]}
 
@@ -205,7 +205,7 @@ def _draws(ids: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
     version of numpy.
     """
     genes = _mix(ids.astype(np.uint64) + _mix(np.ascontiguousarray(values).view(np.uint32)))
-    cell = _mix(genes.sum(keepdims=True) + np.array([seed], np.uint64))
+    cell = _mix(genes.sum(keepdims=True) + np.array([seed % 2**64], np.uint64))
     return (_mix(genes ^ cell) >> np.uint64(11)) * 2.0**-53
 
 
