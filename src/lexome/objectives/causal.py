@@ -17,9 +17,11 @@ def next_token_loss(logits_BLV: Tensor, labels_BL: Tensor, batch: Mapping[str, A
     logits_BLV
         Unnormalised scores, shape (batch, tokens, vocabulary).
     labels_BL
-        The input ids again, not shifted; -100 where nothing is to be predicted.
+        The input ids again, not shifted; -100 where nothing is to be predicted. Without any
+        label the loss is 0.
     batch
         Not used; every loss takes it.
     """
-    scores = logits_BLV[:, :-1].float().flatten(0, 1)
-    return F.cross_entropy(scores, labels_BL[:, 1:].flatten(), ignore_index=IGNORED)
+    scores, labels = logits_BLV[:, :-1].float().flatten(0, 1), labels_BL[:, 1:].flatten()
+    total = F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
