@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import lexome
-from lexome.cli.arguments import bind, read_arguments
+from lexome.cli.arguments import bind
 from lexome.cli.main import COMMANDS
+from lexome.core.arguments import read_arguments
 
 RECIPES = sorted(Path(lexome.__file__).parent.glob("training/recipes/*.yaml"))
 
