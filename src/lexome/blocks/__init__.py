@@ -9,6 +9,7 @@ from lexome.blocks.attention import (
 )
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
+from lexome.blocks.linear import Linear
 from lexome.blocks.mlps import GatedMlp, Mlp
 from lexome.blocks.stack import DecodeCache, Hidden, Stack
 
@@ -20,6 +21,7 @@ __all__ = [
     "Hidden",
     "Hyena",
     "ImplicitFilter",
+    "Linear",
     "MaskedTokenHead",
     "Mlp",
     "PostNormBlock",

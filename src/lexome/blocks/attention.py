@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexome.blocks.linear import Linear
+
 
 def alibi_slopes(heads: int) -> list[float]:
     """Return the slope of each head (Press et al. 2021, arXiv:2108.12409).
@@ -87,8 +89,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = True):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.qkv = Linear(width, 3 * width, bias=bias)
+        self.out = Linear(width, width, bias=bias)
 
     def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attend; `bias` broadcasts to (B, H, L, L) and is added to the scores."""

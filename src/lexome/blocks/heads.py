@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexome.blocks.linear import Linear
+
 Loss = Callable[[Tensor, Tensor, Mapping[str, Any]], Tensor]
 
 
@@ -28,7 +30,7 @@ class TokenHead(nn.Module):
         tied: nn.Embedding | None = None,
     ):
         super().__init__()
-        self.decoder = nn.Linear(width, vocab, bias=bias)
+        self.decoder = Linear(width, vocab, bias=bias)
         if tied is not None:
             self.decoder.weight = tied.weight
         self.loss = loss
@@ -52,9 +54,9 @@ class MaskedTokenHead(nn.Module):
         tied: nn.Embedding | None = None,
     ):
         super().__init__()
-        self.dense = nn.Linear(width, width, bias=bias)
+        self.dense = Linear(width, width, bias=bias)
         self.norm = nn.LayerNorm(width, eps, bias=bias)
-        self.decoder = nn.Linear(width, vocab, bias=bias)
+        self.decoder = Linear(width, vocab, bias=bias)
         if tied is not None:
             self.decoder.weight = tied.weight
         self.loss = loss
@@ -69,9 +71,9 @@ class FirstTokenClassifier(nn.Module):
 
     def __init__(self, width: int, classes: int, *, dropout: float = 0.0):
         super().__init__()
-        self.pooler = nn.Linear(width, width)
+        self.pooler = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = Linear(width, classes)
 
     def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Map (B, L, D) to (B, C)."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexome.blocks.linear import Linear
 from lexome.blocks.stack import DecodeCache
 
 
@@ -105,10 +106,10 @@ class ImplicitFilter(nn.Module):
         super().__init__()
         self.length, self.shift = length, shift
         sine = Sine(inner, frequency)  # one module, used after every inner layer
-        parts: list[nn.Module] = [nn.Linear(features, inner), sine]
+        parts: list[nn.Module] = [Linear(features, inner), sine]
         for _ in range(inner_layers):
-            parts += [nn.Linear(inner, inner), sine]
-        self.net = nn.Sequential(*parts, nn.Linear(inner, width, bias=False))
+            parts += [Linear(inner, inner), sine]
+        self.net = nn.Sequential(*parts, Linear(inner, width, bias=False))
         self.bias = nn.Parameter(torch.randn(width))
         bands = (features - 1) // 2
         t = torch.linspace(0, 1, length)[None, :, None]
@@ -170,10 +171,10 @@ class Hyena(nn.Module):
 
     def __init__(self, width: int, filter: ImplicitFilter, *, taps: int = 3, bias: bool = True):
         super().__init__()
-        self.in_proj = nn.Linear(width, 3 * width, bias=bias)
+        self.in_proj = Linear(width, 3 * width, bias=bias)
         self.short = ShortConvolution(3 * width, taps)
         self.filter = filter
-        self.out_proj = nn.Linear(width, width, bias=bias)
+        self.out_proj = Linear(width, width, bias=bias)
 
     def forward(
         self, x_BLD: Tensor, cache: DecodeCache | None = None, mask_BL: Tensor | None = None

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexome.blocks.linear import Linear
+
 
 class Mlp(nn.Module):
     """down(activation(up(x)))."""
@@ -19,8 +21,8 @@ class Mlp(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.up = nn.Linear(width, inner, bias=bias)
-        self.down = nn.Linear(inner, width, bias=bias)
+        self.up = Linear(width, inner, bias=bias)
+        self.down = Linear(inner, width, bias=bias)
         self.activation = activation
         self.dropout = dropout
 
@@ -44,8 +46,8 @@ class GatedMlp(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.up = nn.Linear(width, 2 * inner, bias=up_bias)
-        self.down = nn.Linear(inner, width, bias=down_bias)
+        self.up = Linear(width, 2 * inner, bias=up_bias)
+        self.down = Linear(inner, width, bias=down_bias)
         self.activation = activation
         self.dropout = nn.Dropout(dropout)
 

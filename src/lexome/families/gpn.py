@@ -17,7 +17,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks import MaskedTokenHead, Stack, TokenHead
+from lexome.blocks import Linear, MaskedTokenHead, Stack, TokenHead
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer, Tokenizer, read_tokenizer
@@ -86,7 +86,7 @@ class LegacyBlock(nn.Module):
         super().__init__()
         self.conv = Convolution(c.width, c, layer)
         self.conv_norm = nn.LayerNorm(c.width)
-        self.mlp = nn.Linear(c.width, c.width)
+        self.mlp = Linear(c.width, c.width)
         self.mlp_norm = nn.LayerNorm(c.width)
 
     def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
@@ -102,10 +102,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv_norm = nn.LayerNorm(c.width, bias=c.bias)
         self.conv = Convolution(c.width, c, layer)
-        self.mix = nn.Linear(c.width, c.width, bias=c.bias)
+        self.mix = Linear(c.width, c.width, bias=c.bias)
         self.mlp_norm = nn.LayerNorm(c.width, bias=c.bias)
-        self.up = nn.Linear(c.width, c.mlp_width, bias=c.bias)
-        self.down = nn.Linear(c.mlp_width, c.width, bias=c.bias)
+        self.up = Linear(c.width, c.mlp_width, bias=c.bias)
+        self.down = Linear(c.mlp_width, c.width, bias=c.bias)
         self.dropout = nn.Dropout(c.dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
@@ -122,11 +122,11 @@ class ByteNetBlock(nn.Module):
         super().__init__()
         inner = c.width // 2 if c.slim else c.width
         self.narrow_norm = nn.LayerNorm(c.width, bias=c.bias)
-        self.narrow = nn.Linear(c.width, inner, bias=c.bias)
+        self.narrow = Linear(c.width, inner, bias=c.bias)
         self.conv_norm = nn.LayerNorm(inner, bias=c.bias)
         self.conv = Convolution(inner, c, layer)
         self.widen_norm = nn.LayerNorm(inner, bias=c.bias)
-        self.widen = nn.Linear(inner, c.width, bias=c.bias)
+        self.widen = Linear(inner, c.width, bias=c.bias)
 
     def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
         """Run the block."""

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks import DecodeCache, Hyena, ImplicitFilter, Mlp, Stack, TokenHead
+from lexome.blocks import DecodeCache, Hyena, ImplicitFilter, Linear, Mlp, Stack, TokenHead
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer
@@ -136,7 +136,7 @@ class LastTokenClassifier(nn.Module):
 
     def __init__(self, width: int, classes: int, pad_id: int):
         super().__init__()
-        self.score = nn.Linear(width, classes, bias=False)
+        self.score = Linear(width, classes, bias=False)
         self.pad_id = pad_id
 
     def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:

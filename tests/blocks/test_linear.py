@@ -1,0 +1,70 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lexome.blocks import Linear
+from lexome.blocks.linear import _OneDnnLinear, _use_onednn, linear
+
+SHAPES = [((64, 256), 300), ((2, 70, 128), 129), ((3, 5), 4), ((1, 1, 512), 512), ((0, 8), 3)]
+
+
+@pytest.mark.parametrize(("shape", "outputs"), SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_the_linear_of_pytorch(shape, outputs, bias):
+    torch.manual_seed(0)
+    layer, x = Linear(shape[-1], outputs, bias=bias), torch.randn(shape)
+    with torch.no_grad():
+        expected = x.double() @ layer.weight.double().T + (layer.bias.double() if bias else 0)
+        torch.testing.assert_close(layer(x), expected.float(), atol=3e-6, rtol=1e-5)
+
+
+def test_views_need_no_copy_to_be_right():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 200, 300), torch.randn(256, 200)
+    expected = x.transpose(1, 2) @ weight.T
+    torch.testing.assert_close(linear(x.transpose(1, 2), weight), expected, atol=1e-4, rtol=1e-4)
+
+
+def gradients(function, shape, outputs):
+    torch.manual_seed(0)
+    x, weight = torch.randn(shape), torch.randn(outputs, shape[-1]) / shape[-1] ** 0.5
+    leaves = [t.requires_grad_() for t in (x, weight, torch.randn(outputs))]
+    function(*leaves).sin().sum().backward()
+    return [t.grad for t in leaves]
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (2, 40, 128)])
+def test_gradients_are_those_of_pytorch(shape):
+    ours, theirs = gradients(linear, shape, 300), gradients(F.linear, shape, 300)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_weights_get_no_gradient():
+    x, weight = torch.randn(64, 256, requires_grad=True), torch.randn(256, 256)
+    linear(x, weight).sum().backward()
+    torch.testing.assert_close(x.grad, weight.sum(0).expand(64, -1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # from asking to switch oneDNN off
+def test_only_large_float32_products_on_a_cpu_take_the_other_kernel(monkeypatch):
+    monkeypatch.setattr("lexome.blocks.linear._X86", True)
+    large, weight = torch.randn(512, 256), torch.randn(256, 256)
+    assert _use_onednn(large, weight) == torch.backends.mkldnn.is_available()
+    assert not _use_onednn(large[:4], weight)
+    assert not _use_onednn(large.bfloat16(), weight.bfloat16())
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not _use_onednn(large, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not _use_onednn(large, weight)
+        assert linear(large, weight).dtype is torch.bfloat16
+
+
+def test_a_second_derivative_is_refused():
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this build of PyTorch has no oneDNN")
+    x, weight = torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(
+        _OneDnnLinear.apply(x, weight, None).square().sum(), x, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.sum().backward()
