@@ -211,21 +211,24 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> ScGptConfig:
             f"args.json says input_style {raw['input_style']!r}. Expected 'binned', as in all "
             "published scGPT checkpoints."
         )
-    shapes = {name.removeprefix(_SEVERAL_GPUS): shape for name, shape in shapes.items()}
-    table = shapes.get("encoder.embedding.weight") or (raw["vocab_size"],)
-    classes = shapes.get("cls_decoder.out_layer.weight", (0 if shapes else raw.get("n_cls", 0),))
+    known = {  # for a release that is described but not at hand
+        "encoder.embedding.weight": (raw.get("vocab_size"),),
+        "flag_encoder.weight": raw.get("USE_GENERATIVE_TRAINING"),
+        "mvc_decoder.W.weight": raw.get("MVC", True),
+        "cls_decoder.out_layer.weight": (raw["n_cls"],) if raw.get("n_cls") else None,
+    }
+    if shapes:
+        known = {name.removeprefix(_SEVERAL_GPUS): shape for name, shape in shapes.items()}
     return ScGptConfig(
-        vocab_size=table[0],
+        vocab_size=known.get("encoder.embedding.weight", (1,))[0],  # 1: to be told it is missing
         width=raw["embsize"],
         depth=raw["nlayers"],
         heads=raw["nheads"],
         mlp_width=raw["d_hid"],
         dropout=raw.get("dropout", 0.2),
-        flags="flag_encoder.weight" in shapes
-        if shapes
-        else raw.get("USE_GENERATIVE_TRAINING", False),
-        mvc="mvc_decoder.W.weight" in shapes if shapes else raw.get("MVC", True),
-        classes=classes[0],
+        flags=bool(known.get("flag_encoder.weight")),
+        mvc=bool(known.get("mvc_decoder.W.weight")),
+        classes=(known.get("cls_decoder.out_layer.weight") or (0,))[0],
         classifier_depth=raw.get("n_layers_cls", 3),
         bins=raw["n_bins"],
         max_tokens=raw.get("max_seq_len", 1200),
