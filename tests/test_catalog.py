@@ -84,6 +84,13 @@ def test_a_folder_that_two_families_claim_asks_for_one(fixtures, tmp_path):
     assert load(folder, family="gpn", device="cpu").family.name == "gpn"
 
 
+def test_a_download_that_is_not_the_published_file_is_refused(fixtures, monkeypatch):
+    fetched = fixtures / "scgpt" / "released_2l" / "checkpoint"
+    monkeypatch.setattr("lexome.catalog.fetch_hub", lambda source, wanted: fetched)
+    with pytest.raises(CheckpointMismatch, match="delete it and try again"):
+        load("scgpt-whole-human", device="cpu")
+
+
 def test_weights_are_repeatable_by_seed():
     first, second, third = (new("gpn", width=8, depth=1, seed=s) for s in (1, 1, 2))
     assert torch.equal(first.head.decoder.weight, second.head.decoder.weight)

@@ -138,7 +138,9 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
                 "Download its files by hand and pass their folder."
             )
         layout = known.layout(release.layout)
-        return fetch_hub(release.source[3:], layout.weights), None, name
+        folder = fetch_hub(release.source[3:], layout.weights)
+        _verify(folder, layout, release)
+        return folder, None, name
     looks_like_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if looks_like_hub and path.suffix not in {".bin", ".pt", ".ckpt", ".safetensors"}:
         return fetch_hub(name), None, name.split("/")[1]
@@ -150,6 +152,19 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
         f"no release named {name!r}, and no folder of that name here.{hint} "
         "`lexome models` lists all releases."
     )
+
+
+def _verify(folder: Path, layout: Layout, release: Release) -> None:
+    """Refuse a download that is not the publisher's file, where its hash is known."""
+    path = find_weights(folder, layout.weights)
+    if release.sha256 is None or path is None:
+        return
+    found = Weights(tensors={}, files=(path,), rest={}).sha256()
+    if found != release.sha256:
+        raise CheckpointMismatch(
+            f"{path} has the SHA-256 {found}, the publisher's {path.name} of {release.name} has "
+            f"{release.sha256}. The download is damaged or was changed: delete it and try again."
+        )
 
 
 def _read(folder: Path, wanted: str | None, release: str, name: str | None) -> Model:
