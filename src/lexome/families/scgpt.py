@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks import Mlp, PostNormBlock, SelfAttention, Stack, padding_bias
+from lexome.blocks import Linear, Mlp, PostNormBlock, SelfAttention, Stack, padding_bias
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, read_json
 from lexome.core import CheckpointError
 from lexome.objectives import masked_value_loss
@@ -73,8 +73,8 @@ class ValueEncoder(nn.Module):
 
     def __init__(self, width: int, dropout: float):
         super().__init__()
-        self.up = nn.Linear(1, width)
-        self.down = nn.Linear(width, width)
+        self.up = Linear(1, width)
+        self.down = Linear(width, width)
         self.norm = nn.LayerNorm(width, NORM_EPS)
         self.dropout = nn.Dropout(dropout)
 
@@ -129,8 +129,8 @@ class CellClassifier(nn.Module):
         super().__init__()
         self.layers = nn.Sequential()
         for _ in range(depth - 1):
-            self.layers.extend([nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width, NORM_EPS)])
-        self.out = nn.Linear(width, classes)
+            self.layers.extend([Linear(width, width), nn.ReLU(), nn.LayerNorm(width, NORM_EPS)])
+        self.out = Linear(width, classes)
 
     def forward(self, cell_BD: Tensor) -> Tensor:
         """Map (B, D) to (B, C)."""
@@ -145,8 +145,8 @@ class FromCell(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.query = nn.Linear(width, width)
-        self.mix = nn.Linear(width, width, bias=False)
+        self.query = Linear(width, width)
+        self.mix = Linear(width, width, bias=False)
 
     def forward(self, genes_BLD: Tensor, cell_BD: Tensor) -> Tensor:
         """Map gene embeddings and cells to values (B, L)."""
@@ -165,11 +165,11 @@ class ExpressionHead(nn.Module):
     def __init__(self, c: ScGptConfig, backbone: ScGpt):
         super().__init__()
         self.value = nn.Sequential(
-            nn.Linear(c.width, c.width),
+            Linear(c.width, c.width),
             nn.LeakyReLU(),
-            nn.Linear(c.width, c.width),
+            Linear(c.width, c.width),
             nn.LeakyReLU(),
-            nn.Linear(c.width, 1),
+            Linear(c.width, 1),
         )
         self.from_cell = FromCell(c.width) if c.mvc else None
         self.classes = CellClassifier(c.width, c.classes, c.classifier_depth) if c.classes else None

@@ -20,8 +20,9 @@ def masked_value_loss(values_BL: Tensor, labels_BL: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> from torch import tensor
     >>> nan = float("nan")
-    >>> masked_value_loss(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[3.0, 2.0, nan]]))
+    >>> masked_value_loss(tensor([[1.0, 2.0, 9.0]]), tensor([[3.0, 2.0, nan]]))
     tensor(2.)
     """
     labelled = ~labels_BL.isnan()
