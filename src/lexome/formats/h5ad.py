@@ -4,7 +4,7 @@ Layout: AnnData on-disk format, https://anndata.readthedocs.io/en/latest/filefor
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,15 +63,16 @@ class CellReader:
         Names of the annotations that each cell has.
     """
 
-    def __init__(self, path: str | Path, layer: str | None, genes: str | None):
+    def __init__(
+        self, path: str | Path, layer: str | None, genes: str | None, known: Container[str]
+    ):
         self.path = existing_file(path)
         with _opened(self.path) as file:
             self._matrix = _matrix_name(file, layer, self.path)
             var = _table(file, "raw/var" if layer == "raw" else "var", self.path)
             obs = _table(file, "obs", self.path)
-            self.gene_column = _gene_column(var, genes)
-            names = var.index if self.gene_column == "var_names" else var[self.gene_column]
-            self.genes = np.array([str(n) for n in names], dtype=str)
+            self.gene_column = _gene_column(var, genes, known)
+            self.genes = np.array(_names(var, self.gene_column), dtype=str)
             self._ids = [str(name) for name in obs.index]
             self._obs = {str(c): obs[c] for c in obs.columns}
             self.fields = tuple(self._obs)
@@ -97,7 +98,11 @@ class CellReader:
 
 
 def read_cells(
-    path: str | Path, *, layer: str | None = None, genes: str | None = None
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    genes: str | None = None,
+    known: Container[str] = frozenset(),
 ) -> CellReader:
     """Open the cells of an .h5ad file.
 
@@ -109,8 +114,10 @@ def read_cells(
         Where the counts are: a name among `layers`, ``"raw"``, or None for `X`.
     genes
         The column of `var` that has the genes' names, or ``"var_names"`` for its index. None takes
-        the index, unless that holds Ensembl ids and a usual column (``feature_name``,
-        ``gene_name``, ``gene_symbols``) has names.
+        the index or the usual column (``feature_name``, ``gene_name``, ``gene_symbols``) that has
+        most of the names in `known`; where none has any, the index, unless that holds Ensembl ids.
+    known
+        Names that the model knows.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def read_cells(
     FormatError
         If the file is no .h5ad, or its matrix is stored by columns (CSC).
     """
-    return CellReader(path, layer, genes)
+    return CellReader(path, layer, genes, known)
 
 
 def _opened(path: Path) -> "h5py.File":
@@ -178,14 +185,22 @@ def _shape(matrix: "h5py.Group | h5py.Dataset") -> tuple[int, ...]:
     return tuple(matrix.shape)
 
 
-def _gene_column(var: "pd.DataFrame", genes: str | None) -> str:
+def _gene_column(var: "pd.DataFrame", genes: str | None, known: Container[str]) -> str:
     columns = [str(c) for c in var.columns]
     if genes is not None:
         return pick("column of gene names", genes, ["var_names", *columns])
     usual = [c for c in _GENE_NAME_COLUMNS if c in columns]
-    looked_at = [str(name) for name in var.index[:1000]]
+    found = {c: sum(name in known for name in _names(var, c)) for c in ("var_names", *usual)}
+    best = max(found, key=found.__getitem__)
+    if found[best]:
+        return best
+    looked_at = _names(var, "var_names")[:1000]
     ensembl = sum(bool(re.match(r"ENS[A-Z]*G\d{6,}", name)) for name in looked_at)
     return usual[0] if usual and ensembl > len(looked_at) / 2 else "var_names"
+
+
+def _names(var: "pd.DataFrame", column: str) -> list[str]:
+    return [str(name) for name in (var.index if column == "var_names" else var[column])]
 
 
 def _sparse_rows(matrix: "h5py.Group", cells: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
