@@ -2,7 +2,7 @@ import gzip
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lexome.core import FormatError
@@ -137,6 +137,7 @@ def test_many_records_need_no_more_memory_than_a_few(make_file):
     assert peak < 16e6
 
 
+@settings(max_examples=30)
 @given(NAMES, st.data())
 def test_what_is_written_is_read_back(tmp_path_factory, names, data):
     records = [SequenceRecord(n, data.draw(LETTERS), "some text") for n in names]

@@ -5,7 +5,7 @@ import random
 
 import pysam
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lexome.core import FormatError, InputError, UnknownName
@@ -144,6 +144,7 @@ def test_a_contig_that_is_not_there_is_named_with_its_neighbours(make_file):
         genome.fetch("scaffold_3", 0, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on
 @pytest.mark.parametrize("name", ["genome.fa", "genome.fa.bgz"])
 def test_a_genome_goes_to_other_processes(make_file, name):
     genome = Genome(make_file(name, ">a\n" + "ACGT\n" * 20_000))
@@ -188,6 +189,7 @@ def test_a_missing_genome_is_named(tmp_path):
         Genome(tmp_path / "genome.fa")
 
 
+@settings(max_examples=30)
 @given(st.integers(-20, 60), st.integers(0, 80))
 def test_a_fetch_is_as_long_as_asked(tmp_path_factory, start, length):
     path = tmp_path_factory.mktemp("genome") / "genome.fa"

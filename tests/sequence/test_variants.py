@@ -43,7 +43,8 @@ def apply(text, variant):
         ("A", "R", "non_acgt"),
         ("A", ".", "non_acgt"),
         ("-", "A", "non_acgt"),
-        ("A", "", "non_acgt"),
+        ("A", "", "deletion"),
+        ("", "A", "non_acgt"),
         ("A", "A", "same"),
         ("a", "A", "same"),
     ],
@@ -83,6 +84,11 @@ def test_a_deletion_moves_left_through_a_long_repeat():
     genome = Toy("G" + "CA" * 1000 + "T")
     normal = normalise(Variant("c", 1998, "", "ACA", "A"), genome)
     assert (normal.position, normal.ref, normal.alt) == (0, "GCA", "G")
+
+
+def test_a_deletion_of_all_of_ref_gets_the_base_before_it():
+    normal = normalise(Variant("c", 2, "", "C", ""), Toy("GACCT"))
+    assert (normal.position, normal.ref, normal.alt) == (1, "AC", "A")
 
 
 def test_an_indel_at_the_start_of_a_contig_takes_the_base_after_it():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lexome.core import FormatError, InputError, nearest
 from lexome.formats.streams import (
@@ -21,6 +21,9 @@ from lexome.formats.streams import (
 )
 from lexome.formats.table import DELIMITERS, PARQUET, open_table
 from lexome.sequence import Variant, parse_variant
+
+if TYPE_CHECKING:
+    from pysam import VariantFile
 
 VARIANT_SUFFIXES = (".vcf", ".bcf", *DELIMITERS, *PARQUET, ".txt")
 
@@ -239,12 +242,12 @@ def _split_header(path: str) -> tuple[Iterator[str], tuple[str, ...]]:
 
 
 def _bcf_header(path: str) -> tuple[str, ...]:
-    with _BcfFile(path) as file:
+    with _open_bcf(path) as file:
         return tuple(str(file.header).rstrip("\n").split("\n"))
 
 
 def _bcf_lines(path: str) -> Iterator[str]:
-    with _BcfFile(path) as file:
+    with _open_bcf(path) as file:
         rows = iter(file)
         number_1based = 0
         while True:
@@ -262,15 +265,18 @@ def _bcf_lines(path: str) -> Iterator[str]:
             yield str(row).rstrip("\n")
 
 
-def _BcfFile(path: str):
-    from pysam import VariantFile
+def _open_bcf(path: str) -> "VariantFile":
+    from pysam import VariantFile, set_verbosity
 
+    verbosity = set_verbosity(0)  # htslib complains on stderr that there is no index
     try:
         return VariantFile(path)
     except (OSError, ValueError) as error:
         raise FormatError(
             path, f"cannot be opened as BCF ({error}). Expected a BCF file; check what it is."
         ) from None
+    finally:
+        set_verbosity(verbosity)
 
 
 def _vcf_records(lines: Iterator[str]) -> Iterator[VariantRecord]:
