@@ -45,6 +45,7 @@ def test_cutting_is_done_only_when_asked_and_keeps_the_special_tokens():
 def test_unknown_letters_are_counted():
     (encoded,) = LEFT.encode(["AXXC"])
     assert LEFT.count_unknown(encoded) == 2
+    assert LEFT.measure_unknown("AXXC", encoded) == (2, 4)
 
 
 def test_decoding_gives_the_text_back():

@@ -66,6 +66,7 @@ def test_names_match_exactly_and_with_their_case():
     (encoded,) = tokenizer.encode([cell([1, 2, 3, 4, 5], genes)])
     assert encoded["input_ids"].tolist() == [1, 2, 1]
     assert tokenizer.count_unmatched(cell([1, 2, 3, 0, 5], genes)) == 2
+    assert tokenizer.measure_unknown(cell([1, 2, 3, 0, 5], genes), encoded) == (2, 4)
 
 
 def test_genes_without_a_match_do_not_move_the_bins():

@@ -50,6 +50,15 @@ def test_spans_are_letters_of_the_item(tmp_path):
     assert tokenizer.spans("ACAN").tolist() == [[0, 2], [2, 3], [3, 4]]
 
 
+def test_the_unknown_is_measured_in_letters_not_in_tokens(tmp_path):
+    write_bpe(tmp_path)
+    tokenizer = read_tokenizer(tmp_path)
+    assert tokenizer is not None
+    for text, measured in (("ACACAC", (0, 6)), ("ACACNN", (2, 6)), ("NNN", (3, 3)), ("", (0, 0))):
+        (encoded,) = tokenizer.encode([text])
+        assert tokenizer.measure_unknown(text, encoded) == measured
+
+
 def test_a_table_of_letters_becomes_byte_look_ups(fixtures):
     tokenizer = read_tokenizer(fixtures / "gpn" / "convnet")
     assert isinstance(tokenizer, LetterTokenizer)

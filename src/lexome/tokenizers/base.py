@@ -177,6 +177,20 @@ class Tokenizer:
             return 0
         return int(np.count_nonzero(encoded["input_ids"] == self.unknown))
 
+    def measure_unknown(self, item: Any, encoded: Encoded) -> tuple[int, int]:
+        """Count what of an item the vocabulary does not know, and all of it.
+
+        Parameters
+        ----------
+        item, encoded
+            The item and what `encode` made of it.
+
+        Returns
+        -------
+        Unknown and all, in letters where tokens cover letters, in genes for cells, else in tokens.
+        """
+        return self.count_unknown(encoded), len(encoded["input_ids"])
+
     def files(self) -> dict[str, bytes]:
         """Return the files with which the authors' code rebuilds this tokenizer, by name."""
         return {}

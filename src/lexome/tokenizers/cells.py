@@ -179,6 +179,10 @@ class CellTokenizer(Tokenizer):
         """Count the expressed genes of a cell that the vocabulary does not have."""
         return int(np.count_nonzero(self.match(cell.genes)[cell.indices] < 0))
 
+    def measure_unknown(self, item: CellRecord, encoded: Encoded) -> tuple[int, int]:
+        """Count the expressed genes that the vocabulary does not have, and all expressed genes."""
+        return self.count_unmatched(item), len(item.indices)
+
     def files(self) -> dict[str, bytes]:
         """Return ``vocab.json``."""
         return {"vocab.json": (json.dumps(self._index, indent=2) + "\n").encode()}

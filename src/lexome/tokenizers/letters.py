@@ -124,6 +124,9 @@ class LetterTokenizer(Tokenizer):
 
     def spans(self, item: str) -> np.ndarray:
         """Return the letter that each token covers, shape (tokens, 2)."""
+        if not self._is_special(item) and len(self._plain(item)) == len(item):
+            place = np.arange(len(item), dtype=np.int64)
+            return np.stack([place, place + 1], axis=1)
         pieces = self._special.split(item) if self._special else [item]
         spans, at = [], 0
         for k, piece in enumerate(pieces):

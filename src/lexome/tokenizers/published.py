@@ -79,6 +79,13 @@ class PublishedTokenizer(Tokenizer):
         batch = self._engine.encode_batch_fast(list(items), add_special_tokens=False)
         return [{"input_ids": np.array(e.ids, np.int32)} for e in batch]
 
+    def measure_unknown(self, item: str, encoded: Encoded) -> tuple[int, int]:
+        """Count the letters under unknown tokens, and all letters under tokens."""
+        if not self.count_unknown(encoded):
+            return 0, len(item)
+        letters = np.diff(self.spans(item))[:, 0]
+        return int(letters[encoded["input_ids"] == self.unknown].sum()), int(letters.sum())
+
     def files(self) -> dict[str, bytes]:
         """Return ``tokenizer.json`` and ``tokenizer_config.json``."""
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self._settings}
