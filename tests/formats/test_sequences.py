@@ -1,13 +1,18 @@
+import contextlib
+import gzip
 import io
 import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lexome.core import FormatError, InputError, UnknownName
 from lexome.formats import Genome, SequenceRecord, read_sequences
 
+SUFFIXES = {"FASTA": ".fa", "FASTQ": ".fq", "lines": ".txt", "tsv": ".tsv", "csv": ".csv"}
 CONTENT = {
     "FASTA": ">a\nacGT\n",
     "FASTQ": "@a\nacGT\n+\nIIII\n",
@@ -91,6 +96,23 @@ def test_lists_hold_sequences_pairs_or_records_as_they_are():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.fa", ">x\nA\n>x"),
+        ("a.fq", "@x\nA\n+\nI\n@x\n\n+\n\n"),
+        ("a.csv", "id,sequence\nx,A\nx,\n"),
+        ("", [("x", "A"), ("x", "")]),
+    ],
+)
+def test_names_may_repeat_where_that_is_asked_for(make_file, name, content):
+    source = make_file(name, content) if name else content
+    records = list(read_sequences(source, unique_names=False))
+    assert [(r.id, r.sequence) for r in records] == [("x", "A"), ("x", "")]
+    with pytest.raises(InputError, match=r"'x' (comes a second time|again)"):
+        list(read_sequences(source))
+
+
 def test_a_generator_is_read_as_it_goes():
     def endless():
         while True:
@@ -146,3 +168,14 @@ def test_a_folder_is_named(tmp_path):
 def test_an_empty_file_of_unknown_suffix_is_named(make_file):
     with pytest.raises(FormatError, match="the file is empty"):
         read_sequences(make_file("reads", ""))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(CONTENT)), st.binary(max_size=12), st.integers(0, 30), st.booleans())
+def test_damage_gives_records_or_a_named_fault(tmp_path_factory, kind, damage, at, squeeze):
+    whole = CONTENT[kind].encode()
+    data = gzip.compress(whole) if squeeze else whole
+    path = tmp_path_factory.mktemp("damaged") / f"a{SUFFIXES[kind]}"
+    path.write_bytes(data[:at] + damage + data[at + len(damage) // 2 :])
+    with contextlib.suppress(FormatError):
+        assert all(isinstance(record, SequenceRecord) for record in read_sequences(path))

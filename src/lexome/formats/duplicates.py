@@ -31,11 +31,6 @@ class SeenIds:
         bucket += kept
         return True
 
-    @property
-    def empty(self) -> bool:
-        """Whether no name has come yet."""
-        return not self._buckets
-
     def check(self, name: str, path: str, line_1based: int) -> None:
         """Remember `name`, or raise if it has come before.
 

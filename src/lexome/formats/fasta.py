@@ -14,13 +14,15 @@ LONGEST_HEADER_BYTES = 1 << 20
 _NOT_A_LETTER = re.compile(rb"[^A-Za-z\r\n]")
 
 
-def read_fasta(path: str | Path) -> Iterator[SequenceRecord]:
+def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[SequenceRecord]:
     """Yield the records of a FASTA file in order.
 
     Parameters
     ----------
     path
         Plain, gzip or bgzip; ``"-"`` is stdin.
+    unique_names
+        Refuse a name that comes twice. Some data sets name records by their class.
 
     Yields
     ------
@@ -33,10 +35,12 @@ def read_fasta(path: str | Path) -> Iterator[SequenceRecord]:
         With file and line, if the file is empty, not text, cut off, does not begin with ``>``,
         names two records alike, or has anything but letters in a sequence.
     """
-    return parse_fasta(byte_blocks(path), path)
+    return parse_fasta(byte_blocks(path), path, unique_names=unique_names)
 
 
-def parse_fasta(blocks: Iterator[bytes], path: str | Path) -> Iterator[SequenceRecord]:
+def parse_fasta(
+    blocks: Iterator[bytes], path: str | Path, *, unique_names: bool = True
+) -> Iterator[SequenceRecord]:
     """Yield the FASTA records in blocks of bytes; `path` is for messages. See `read_fasta`."""
     name = str(path)
     seen = SeenIds()
@@ -68,7 +72,8 @@ def parse_fasta(blocks: Iterator[bytes], path: str | Path) -> Iterator[SequenceR
                 line_ends += 1
                 first_line, _, body = piece.partition(b"\n")
                 id, description = header_of(first_line, name, line_ends + 1)
-                seen.check(id, name, line_ends + 1)
+                if unique_names:
+                    seen.check(id, name, line_ends + 1)
                 parts, length = [], 0
             letters = body.replace(b"\n", b"")
             if not letters.isalpha():
@@ -85,7 +90,8 @@ def parse_fasta(blocks: Iterator[bytes], path: str | Path) -> Iterator[SequenceR
         if id:
             yield SequenceRecord(id, "".join(parts), description)
         id, description = header_of(waiting[2:], name, line_ends + 2)
-        seen.check(id, name, line_ends + 2)
+        if unique_names:
+            seen.check(id, name, line_ends + 2)
         parts = []
     if not id:
         raise FormatError(name, "holds only blank lines. Expected records that begin with '>'.")

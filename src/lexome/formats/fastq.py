@@ -10,13 +10,15 @@ from lexome.formats.records import SequenceRecord
 from lexome.formats.streams import as_text, byte_blocks, lines_of
 
 
-def read_fastq(path: str | Path) -> Iterator[SequenceRecord]:
+def read_fastq(path: str | Path, *, unique_names: bool = True) -> Iterator[SequenceRecord]:
     """Yield the reads of a FASTQ file in order.
 
     Parameters
     ----------
     path
         Plain, gzip or bgzip; ``"-"`` is stdin. Four lines a read.
+    unique_names
+        Refuse a name that comes twice.
 
     Yields
     ------
@@ -30,15 +32,18 @@ def read_fastq(path: str | Path) -> Iterator[SequenceRecord]:
         With file and line, if the file is empty, not text, cut off, names two reads alike, has
         anything but letters in a sequence, or a quality of another length than its sequence.
     """
-    return parse_fastq(byte_blocks(path), path)
+    return parse_fastq(byte_blocks(path), path, unique_names=unique_names)
 
 
-def parse_fastq(blocks: Iterator[bytes], path: str | Path) -> Iterator[SequenceRecord]:
+def parse_fastq(
+    blocks: Iterator[bytes], path: str | Path, *, unique_names: bool = True
+) -> Iterator[SequenceRecord]:
     """Yield the FASTQ records in blocks of bytes; `path` is for messages. See `read_fastq`."""
     name = str(path)
     seen = SeenIds()
     lines = lines_of(blocks)
     line_1based = 0
+    empty = True
     for header in lines:
         line_1based += 1
         if not header.strip():
@@ -76,11 +81,13 @@ def parse_fastq(blocks: Iterator[bytes], path: str | Path) -> Iterator[SequenceR
                 line_1based + 3,
             )
         rest = description[0].rstrip() if description else ""
-        mate = rest[0] if rest[1:2] == ":" and rest[0] in "12" else ""
-        seen.check(f"{id} {mate}" if mate else id, name, line_1based)
+        if unique_names:
+            mate = rest[0] if rest[1:2] == ":" and rest[0] in "12" else ""
+            seen.check(f"{id} {mate}" if mate else id, name, line_1based)
+        empty = False
         yield SequenceRecord(id, letters.decode("ascii"), rest, quality.decode("latin-1"))
         line_1based += 3
-    if line_1based and seen.empty:
+    if line_1based and empty:
         raise FormatError(name, "holds only blank lines. Expected reads that begin with '@'.")
 
 

@@ -37,8 +37,15 @@ def check_letters(sequence: str, what: str, path: str | Path, line_1based: int |
         hint = "This looks like FASTA; name the file .fasta."
     elif letter in "\t,;":
         hint = "This looks like a table; name the file .tsv or .csv and give it column names."
+    elif letter == " " and _are_kmers(sequence):
+        hint = "These look like overlapping k-mers: give the plain sequence, tokenizers cut it."
     raise FormatError(
         path,
         f"{what} has {letter!r} where letter {at + 1:,} should be. {hint}",
         line_1based,
     )
+
+
+def _are_kmers(sequence: str) -> bool:
+    one, *others = sequence[:40].split(" ", 2)
+    return len(one) > 1 and one[1:] == others[0][: len(one) - 1] and len(others[0]) == len(one)

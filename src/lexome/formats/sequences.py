@@ -1,6 +1,6 @@
 """One front for every source of sequences."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -48,6 +48,7 @@ def read_sequences(
     id_column: str | None = None,
     genome: str | Path | Genome | None = None,
     upper: bool = False,
+    unique_names: bool = True,
 ) -> Iterator[SequenceRecord]:
     """Yield sequences from a file of any format, from stdin, or from Python.
 
@@ -65,6 +66,8 @@ def read_sequences(
         is complemented. Records are named by their place and keep it in `fields`.
     upper
         Give all letters in upper case.
+    unique_names
+        Refuse a name that comes twice, since results are joined by it.
 
     Raises
     ------
@@ -79,9 +82,10 @@ def read_sequences(
     ['1', 'mine']
     """
     if isinstance(source, str | Path):
-        records = _from_file(source, sequence_column, id_column, genome)
+        columns = sequence_column, id_column
+        records = _from_file(source, columns, genome, unique_names=unique_names)
     else:
-        records = _from_python(source)
+        records = _from_python(source, unique_names=unique_names)
     if upper:
         return (replace(record, sequence=record.sequence.upper()) for record in records)
     return records
@@ -89,9 +93,10 @@ def read_sequences(
 
 def _from_file(
     path: str | Path,
-    sequence_column: str,
-    id_column: str | None,
+    columns: tuple[str, str | None],
     genome: str | Path | Genome | None,
+    *,
+    unique_names: bool,
 ) -> Iterator[SequenceRecord]:
     suffix = "" if str(path) == STDIN else bare_suffix(path)
     if str(path) != STDIN:
@@ -107,7 +112,7 @@ def _from_file(
                 f"Expected one of: {', '.join(SEQUENCE_SUFFIXES)}."
             )
     if suffix in PARQUET:
-        return table_sequences(open_table(path), path, sequence_column, id_column)
+        return table_sequences(open_table(path), path, *columns, unique_names=unique_names)
     blocks = byte_blocks(path)
     kind = SEQUENCE_SUFFIXES.get(suffix)
     if kind is None:
@@ -116,22 +121,19 @@ def _from_file(
         kind = _kind_by_content(first, guess_text=str(path) == STDIN)
     if kind == "table":
         table = parse_table(blocks, path, DELIMITERS.get(suffix, ","))
-        return table_sequences(table, path, sequence_column, id_column)
+        return table_sequences(table, path, *columns, unique_names=unique_names)
     if kind == "BED":
         return _bed_sequences(parse_bed(blocks, path), path, genome)
-    if kind in _PARSERS:
-        return _PARSERS[kind](blocks, path)
+    if kind == "FASTA":
+        return parse_fasta(blocks, path, unique_names=unique_names)
+    if kind == "FASTQ":
+        return parse_fastq(blocks, path, unique_names=unique_names)
+    if kind == "lines":
+        return parse_lines(blocks, path)
     raise InputError(
         f"{path} has a suffix that says no format, and its content looks like none. Expected one "
         f"of: {', '.join(SEQUENCE_SUFFIXES)} (with .gz where it is text); rename the file."
     )
-
-
-_PARSERS: dict[str, Callable[[Iterator[bytes], str | Path], Iterator[SequenceRecord]]] = {
-    "FASTA": parse_fasta,
-    "FASTQ": parse_fastq,
-    "lines": parse_lines,
-}
 
 
 def _kind_by_content(first: bytes, *, guess_text: bool) -> str:
@@ -179,7 +181,7 @@ def _bed_sequences(
 
 
 def _from_python(
-    source: Iterable[str | tuple[str, str] | SequenceRecord],
+    source: Iterable[str | tuple[str, str] | SequenceRecord], *, unique_names: bool
 ) -> Iterator[SequenceRecord]:
     seen = SeenIds()
     for number_1based, item in enumerate(source, 1):
@@ -194,7 +196,7 @@ def _from_python(
                 f"item {number_1based} of the sequences is {item!r:.80}. Expected a string, a pair "
                 "(name, sequence) of strings, or a SequenceRecord."
             )
-        if not seen.add(record.id):
+        if unique_names and not seen.add(record.id):
             raise InputError(
                 f"item {number_1based} of the sequences has the name {record.id!r} again. Expected "
                 "different names, since results are joined by them; rename one."

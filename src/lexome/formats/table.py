@@ -16,6 +16,7 @@ from lexome.formats.streams import as_text, bare_suffix, byte_blocks, existing_f
 DELIMITERS = {".tsv": "\t", ".tab": "\t", ".csv": ","}
 PARQUET = (".parquet", ".pq")
 _PARQUET_ROWS = 256
+_USUAL_SEQUENCE_COLUMNS = {"seq", "sequences", "dna", "rna", "nucleotides", "text", "utr"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,11 @@ def parse_table(blocks: Iterator[bytes], path: str | Path, delimiter: str) -> Ta
         raise FormatError(path, "holds no line of column names. Expected one; add it.")
     if delimiter == "," and "," not in header:
         delimiter = next((d for d in ";\t" if d in header), ",")
-    columns = tuple(
-        c.strip() for c in next(csv.reader([header.removeprefix("#")], delimiter=delimiter))
-    )
+    try:
+        (cells,) = csv.reader([header.removeprefix("#")], delimiter=delimiter)
+    except csv.Error as error:
+        raise _no_cells(error, path, skipped + 1) from None
+    columns = tuple(cell.strip() for cell in cells)
     repeated = [c for c in dict.fromkeys(columns) if columns.count(c) > 1]
     if repeated:
         raise FormatError(
@@ -89,14 +92,14 @@ def _text_rows(
     csv.field_size_limit(sys.maxsize)
     line_1based = lines_before + 1
     # The reader joins the lines of a cell in quotes, so they need their ends back.
-    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter)
+    # A TSV may have stray marks within cells; in a CSV one that is not closed would swallow rows.
+    strict = delimiter != "\t"
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=strict)
     while True:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise FormatError(
-                path, f"cannot be split into cells ({error}). Check the quotes.", line_1based
-            ) from None
+            raise _no_cells(error, path, line_1based) from None
         if cells is None:
             return
         if delimiter == "\t" and any("\n" in cell for cell in cells):
@@ -111,13 +114,22 @@ def _text_rows(
         line_1based = lines_before + reader.line_num + 1
 
 
+def _no_cells(error: csv.Error, path: str | Path, line_1based: int) -> FormatError:
+    return FormatError(
+        path,
+        f"cannot be split into cells ({error}). Expected pairs of quotation marks and lines that "
+        "end in LF or CRLF; correct them.",
+        line_1based,
+    )
+
+
 @contextmanager
-def parquet_errors(path: str | Path) -> Iterator[None]:
+def _parquet_errors(path: str | Path) -> Iterator[None]:
     """Turn pyarrow's complaints about a file into ours."""
-    invalid = need("pyarrow", "report", "to read Parquet tables").ArrowInvalid
+    arrow_error = need("pyarrow", "report", "to read Parquet tables").ArrowException
     try:
         yield
-    except (invalid, OSError) as error:
+    except (arrow_error, OSError, UnicodeDecodeError) as error:
         first_line = str(error).partition("\n")[0]
         raise FormatError(
             path,
@@ -130,12 +142,12 @@ def _parquet_rows(path: Path) -> TableRows:
     parquet = need("pyarrow.parquet", "report", "to read Parquet tables")
     if path.stat().st_size == 0:
         raise FormatError(path, "the file is empty. Expected a Parquet table; make it again.")
-    with parquet_errors(path), parquet.ParquetFile(path) as file:
+    with _parquet_errors(path), parquet.ParquetFile(path) as file:
         columns = tuple(f.name for f in file.schema_arrow if f.type.num_fields == 0)
 
     def rows() -> Iterator[tuple[int, Sequence[str]]]:
         row_1based = 0
-        with parquet_errors(path), parquet.ParquetFile(path) as file:
+        with _parquet_errors(path), parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=list(columns)):
                 cells = [batch.column(name).to_pylist() for name in columns]
                 for row in zip(*cells, strict=True):
@@ -169,8 +181,8 @@ def find_column(columns: Sequence[str], name: str, option: str, path: str | Path
     folded = [c.casefold() for c in columns]
     if folded.count(name.casefold()) == 1:
         return folded.index(name.casefold())
-    close = nearest(name, columns, 1)
-    close = close or [c for c in columns if c.casefold() in {"seq", "dna", "rna", "text"}][:1]
+    usual = [column for column in columns if column.casefold() in _USUAL_SEQUENCE_COLUMNS]
+    close = usual if name == "sequence" and usual else nearest(name, columns, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise FormatError(
         path,
@@ -180,7 +192,11 @@ def find_column(columns: Sequence[str], name: str, option: str, path: str | Path
 
 
 def read_table(
-    path: str | Path, sequence: str = "sequence", id: str | None = None
+    path: str | Path,
+    sequence: str = "sequence",
+    id: str | None = None,
+    *,
+    unique_names: bool = True,
 ) -> Iterator[SequenceRecord]:
     """Yield the sequences of a table in order.
 
@@ -193,6 +209,8 @@ def read_table(
     id
         Column with their names, which must differ. None takes a column ``id`` if there is one,
         else the row's number, counted from 1.
+    unique_names
+        Refuse a name that comes twice.
 
     Yields
     ------
@@ -204,11 +222,11 @@ def read_table(
         With file and line (for Parquet, the row), if a column is missing, a row has more or fewer
         cells than there are columns, a name comes twice, or a sequence has other than letters.
     """
-    return table_sequences(open_table(path), path, sequence, id)
+    return table_sequences(open_table(path), path, sequence, id, unique_names=unique_names)
 
 
 def table_sequences(
-    table: TableRows, path: str | Path, sequence: str, id: str | None
+    table: TableRows, path: str | Path, sequence: str, id: str | None, *, unique_names: bool
 ) -> Iterator[SequenceRecord]:
     """Yield the sequences of an open table. See `read_table`."""
     columns = table.columns
@@ -219,15 +237,15 @@ def table_sequences(
         id_at = find_column(columns, id, "id_column", path)
     elif folded.count("id") == 1:
         id_at = folded.index("id")
-    others = [(i, c) for i, c in enumerate(columns) if i not in {sequence_at, id_at}]
-    return _sequences(table, str(path), sequence_at, id_at, others)
+    seen = SeenIds() if unique_names and id_at >= 0 else None
+    return _sequences(table, str(path), sequence_at, id_at, seen)
 
 
 def _sequences(
-    table: TableRows, path: str, sequence_at: int, id_at: int, others: list[tuple[int, str]]
+    table: TableRows, path: str, sequence_at: int, id_at: int, seen: SeenIds | None
 ) -> Iterator[SequenceRecord]:
-    seen = SeenIds()
     width = len(table.columns)
+    others = [(i, c) for i, c in enumerate(table.columns) if i not in {sequence_at, id_at}]
     for row_1based, (place_1based, cells) in enumerate(table.rows, 1):
         if len(cells) != width:
             raise FormatError(
@@ -244,7 +262,7 @@ def _sequences(
                 "or name another column with id_column.",
                 place_1based,
             )
-        if id_at >= 0:
+        if seen is not None:
             seen.check(id, path, place_1based)
         sequence = cells[sequence_at].strip()
         check_letters(sequence, f"the sequence of {id!r}", path, place_1based)
