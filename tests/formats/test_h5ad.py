@@ -55,6 +55,14 @@ def test_cells_come_in_order_with_their_expressed_genes(path):
     assert (first.indices.dtype, first.values.dtype) == (np.int64, np.float32)
 
 
+def test_the_column_of_names_that_the_model_knows_is_taken(path):
+    assert read_cells(path, known={"X", "Z", "w"}).gene_column == "feature_name"
+    assert list(read_cells(path, known={"X"}).genes) == ["W", "X", "Y", "Z"]
+    assert read_cells(path, known={"x", "W"}).gene_column == "var_names"  # as many of both
+    assert read_cells(path, known={"TP53"}).gene_column == "var_names"
+    assert read_cells(path, genes="var_names", known={"X"}).gene_column == "var_names"
+
+
 def test_annotations_come_as_text(path):
     first, second, _ = read_cells(path)
     assert first.fields == {"type": "T", "age": "3.5", "donor": "d1"}

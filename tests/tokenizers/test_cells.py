@@ -65,7 +65,6 @@ def test_names_match_exactly_and_with_their_case():
     genes = np.array(["G1", "g1", "ENSG00000000003", "G2", "G1"])
     (encoded,) = tokenizer.encode([cell([1, 2, 3, 4, 5], genes)])
     assert encoded["input_ids"].tolist() == [1, 2, 1]
-    assert tokenizer.count_unmatched(cell([1, 2, 3, 0, 5], genes)) == 2
     assert tokenizer.measure_unknown(cell([1, 2, 3, 0, 5], genes), encoded) == (2, 4)
 
 

@@ -60,7 +60,7 @@ class CellTokenizer(Tokenizer):
     """One token per expressed gene: its id and its bin among the cell's values.
 
     Genes are matched by exact, case-sensitive name; those that the vocabulary does not have are
-    left out before binning, and `count_unmatched` counts them. A name that stands twice makes two
+    left out before binning, and `measure_unknown` counts them. A name that stands twice makes two
     tokens, as in the authors' code. The authors draw the bins of equal values, and the genes of a
     cell that has too many, from a global random generator. Here both depend on the cell alone, not
     on its place in the file, its batch or the order of its genes.
@@ -92,8 +92,8 @@ class CellTokenizer(Tokenizer):
     >>> batch = tokenizer(cell)
     >>> batch["input_ids"].tolist(), batch["values"].tolist()
     ([[1, 3, 2]], [[-2.0, 50.0, 1.0]])
-    >>> tokenizer.count_unmatched(cell)
-    1
+    >>> tokenizer.measure_unknown(cell)
+    (1, 3)
     """
 
     item: ClassVar[str] = "cell"
@@ -175,13 +175,10 @@ class CellTokenizer(Tokenizer):
         kept = np.sort(order[:tokens])
         return {"input_ids": ids[kept], "values": values[kept]}
 
-    def count_unmatched(self, cell: CellRecord) -> int:
-        """Count the expressed genes of a cell that the vocabulary does not have."""
-        return int(np.count_nonzero(self.match(cell.genes)[cell.indices] < 0))
-
-    def measure_unknown(self, item: CellRecord, encoded: Encoded) -> tuple[int, int]:
+    def measure_unknown(self, item: CellRecord, encoded: Encoded | None = None) -> tuple[int, int]:
         """Count the expressed genes that the vocabulary does not have, and all expressed genes."""
-        return self.count_unmatched(item), len(item.indices)
+        unknown = np.count_nonzero(self.match(item.genes)[item.indices] < 0)
+        return int(unknown), len(item.indices)
 
     def files(self) -> dict[str, bytes]:
         """Return ``vocab.json``."""
