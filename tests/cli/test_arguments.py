@@ -30,6 +30,8 @@ def score(
     both_strands: bool = True,
     batch: int | Literal["auto"] = "auto",
     threshold: float = 0.05,
+    sizes: Mapping[str, int | bool] | None = None,
+    stages: Sequence[Mapping[str, int]] = (),
     on_record: Model | None = None,
 ) -> None:
     """Score things."""
@@ -38,7 +40,7 @@ def score(
 def bound(*tokens: str) -> dict[str, Any]:
     arguments = bind(score, tokens, "lexome score")
     assert arguments is not None
-    return arguments.arguments
+    return arguments
 
 
 def complaint(*tokens: str) -> str:
@@ -56,7 +58,8 @@ def complaint(*tokens: str) -> str:
         (Sequence[str] | None, list[str] | None),
         (Iterable[Path], list[Path]),
         (tuple[int, int], tuple[int, int]),
-        (Mapping[str, float], dict[str, float]),
+        (Mapping[str, float] | None, Mapping[str, float] | None),
+        (Sequence[Mapping[str, int]], list[Mapping[str, int]]),
         (Literal["a"] | Path, Literal["a"] | Path),
         (Annotated[int | Model, "bp"], Annotated[int, "bp"]),
         (Side, Side),
@@ -85,8 +88,23 @@ def test_values_have_the_types_of_the_signature():
     assert bound("m", "s", "--threshold", "1e-4")["threshold"] == 1e-4
 
 
+def test_mappings_and_lists_of_them_are_json_on_the_command_line():
+    given = bound("m", "s", "--sizes", '{"depth": 1, "tied": true}', "--stages", '[{"steps": 9}]')
+    assert given["sizes"] == {"depth": 1, "tied": True}
+    assert given["stages"] == [{"steps": 9}]
+    assert complaint("m", "s", "--sizes", "depth=1").startswith("--sizes is not JSON: 'depth=1'.")
+
+
 def test_what_only_python_can_pass_is_no_flag():
     assert "--on-record" in complaint("m", "s", "--on-record", "x")
+
+
+def test_a_parameter_that_has_no_name_is_refused():
+    def join(*paths: str) -> None:
+        """Do it."""
+
+    with pytest.raises(AssertionError, match=r"join\(paths\) cannot be given by name"):
+        bind(join, [], "lexome join")
 
 
 def test_a_parameter_that_only_python_can_pass_must_be_optional():
@@ -120,6 +138,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(
         "model: gpn\nsource: calls.vcf\nlayers: [1, 2]\nboth_strands: false\n"
         "out: null\nthreshold: 1e-4\nbatch: 8\n"
+        "sizes: {depth: 1, tied: true}\nstages:\n- {steps: 9}\n- {steps: 3}\n"
     )
     return path
 
@@ -133,6 +152,8 @@ def test_a_file_gives_the_same_arguments_as_flags(config: Path):
         "out": None,
         "threshold": 1e-4,
         "batch": 8,
+        "sizes": {"depth": 1, "tied": True},
+        "stages": [{"steps": 9}, {"steps": 3}],
     }
 
 

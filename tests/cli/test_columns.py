@@ -15,6 +15,8 @@ def embed(
     a_name_that_is_longer_than_its_column: int = 3,
     both_strands: bool = True,
     quick: bool = False,
+    low: float,
+    high: float = 0.5,
 ) -> None:
     """Embed sequences.
 
@@ -37,6 +39,8 @@ def embed(
         Average.
     quick
         Hurry.
+    low, high
+        Bounds.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def embed(
 
 
 HELP = """\
-Usage: lexome embed [OPTIONS] SOURCE
+Usage: lexome embed SOURCE --low LOW [OPTIONS]
 
 Embed sequences.
 
@@ -65,6 +69,8 @@ Options
                                 Count. [default 3]
   --[no-]both-strands           Average.
   --quick                       Hurry.
+  --low FLOAT                   Bounds. [required]
+  --high FLOAT                  Bounds. [default 0.5]
   --config PATH                 YAML file with any of these arguments; flags win
                                 over it.
 

@@ -71,7 +71,7 @@ def test_version_is_the_package_version(commands, capsys):
 def test_help_of_a_command_does_not_run_it(commands, capsys):
     assert main(["greet", "--help"], commands) == 0
     out = capsys.readouterr().out
-    assert out.startswith("Usage: lexome greet [OPTIONS] NAME\n\nGreet someone.\n")
+    assert out.startswith("Usage: lexome greet NAME [OPTIONS]\n\nGreet someone.\n")
     assert "--times INT" in out
 
 

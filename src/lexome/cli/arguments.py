@@ -1,10 +1,13 @@
 """From a Python signature to a command line: flags, types, defaults, help and YAML files.
 
 Nothing is declared twice. Types that a shell cannot express (a loaded model, a generator, an
-iterable of records) are dropped from a parameter's union; what is left becomes the flag.
+iterable of records) are dropped from a parameter's union; what is left becomes the flag. Mappings,
+and lists of them, are one JSON text on the command line.
 """
 
 import inspect
+import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial, reduce
@@ -17,7 +20,7 @@ from lexome.core import InputError
 from lexome.core.arguments import read_arguments
 
 if TYPE_CHECKING:
-    from cyclopts import App, CycloptsError
+    from cyclopts import App, CycloptsError, Token
     from cyclopts.argument import ArgumentCollection
 
 CONFIG = "config"  # the one option every command has beside its function's parameters
@@ -28,7 +31,7 @@ _LISTS = {list, Sequence, Iterable, Collection}
 
 def bind(
     function: Callable[..., object], tokens: Sequence[str], program: str
-) -> inspect.BoundArguments | None:
+) -> dict[str, Any] | None:
     """Turn command-line tokens into the arguments of a Python function.
 
     Parameters
@@ -43,7 +46,7 @@ def bind(
 
     Returns
     -------
-    The bound arguments, or None if help was asked for and printed.
+    The arguments that were given, by name, or None if help was asked for and printed.
 
     Raises
     ------
@@ -56,14 +59,16 @@ def bind(
 
     from lexome.cli.columns import Columns, prose
 
-    shell = _shell_function(function)
+    parameters = _parameters(function)
+    shell = _shell_function(function, parameters)
     app = App(
         name=program,
+        usage=_usage(program, parameters.values()),
         help_format="plaintext",
         help_formatter=Columns(prose(inspect.getdoc(function) or "")),
         version_flags=(),
         default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
-        config=[partial(_read_config, names=_parameters(function))],
+        config=[partial(_read_config, names=parameters)],
     )
     app.default(shell)
     app["--help"].show = False
@@ -74,8 +79,7 @@ def bind(
     if chosen is not shell:  # cyclopts answers --help with a function that prints it
         chosen(*bound.args, **bound.kwargs)
         return None
-    bound.arguments.pop(CONFIG, None)
-    return bound
+    return {name: value for name, value in bound.arguments.items() if name != CONFIG}
 
 
 def shell_type(annotation: Any) -> Any:
@@ -108,7 +112,13 @@ def shell_type(annotation: Any) -> Any:
         return list[inside[0]]
     if origin is tuple:
         return annotation
-    return dict[str, inside[1]] if origin in (dict, Mapping) and inside[0] is str else None
+    return annotation if origin in (dict, Mapping) else None
+
+
+def _is_nested(annotation: Any) -> bool:
+    """Tell whether a type holds a mapping, which takes more than words to write down."""
+    inside = get_args(annotation)
+    return get_origin(annotation) in (dict, Mapping) or any(map(_is_nested, inside))
 
 
 def _is_enum(annotation: Any) -> bool:
@@ -118,6 +128,8 @@ def _is_enum(annotation: Any) -> bool:
 def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
     parameters = {}
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        nameless = parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY)
+        assert not nameless, f"{function.__name__}({name}) cannot be given by name"
         if parameter.kind is parameter.VAR_KEYWORD:
             continue
         reduced = shell_type(parameter.annotation)
@@ -130,7 +142,22 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
     return parameters
 
 
-def _shell_function(function: Callable[..., object]) -> Callable[..., None]:
+def _usage(program: str, parameters: Iterable[inspect.Parameter]) -> str:
+    words = [program]
+    for parameter in parameters:
+        positional = parameter.kind is not parameter.KEYWORD_ONLY
+        if positional:
+            name = parameter.name.upper()
+            words.append(name if parameter.default is parameter.empty else f"[{name}]")
+        elif parameter.default is parameter.empty:
+            flag = f"--{parameter.name.replace('_', '-')}"
+            words.append(f"{flag} {parameter.name.upper()}")
+    return " ".join([*words, "[OPTIONS]"])
+
+
+def _shell_function(
+    function: Callable[..., object], own: Mapping[str, inspect.Parameter]
+) -> Callable[..., None]:
     from cyclopts import Parameter
 
     def shell(*_args: object, **_options: object) -> None:
@@ -145,12 +172,37 @@ def _shell_function(function: Callable[..., object]) -> Callable[..., None]:
             Parameter(help="YAML file with any of these arguments; flags win over it."),
         ],
     )
-    parameters = [*_parameters(function).values(), config]
+    as_json = Parameter(converter=_from_json, metavar="JSON")
+    parameters = [
+        each.replace(annotation=Annotated[str, as_json]) if _is_nested(each.annotation) else each
+        for each in own.values()
+    ]
+    parameters.append(config)
     shell.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     shell.__annotations__ = {p.name: p.annotation for p in parameters}
     shell.__name__ = function.__name__
-    shell.__doc__ = inspect.getdoc(function)
+    shell.__doc__ = _each_by_itself(inspect.getdoc(function) or "")
     return shell
+
+
+def _each_by_itself(docstring: str) -> str:
+    """Give parameters that share an entry of a numpydoc docstring (``ref, alt``) one each."""
+
+    def repeat(shared: re.Match[str]) -> str:
+        return "".join(f"{name}\n{shared['text']}" for name in shared["names"].split(", "))
+
+    entry = r"^(?P<names>\w+(?:, \w+)+)\n(?P<text>(?:[ ]+\S.*(?:\n|\Z))+)"
+    return re.sub(entry, repeat, docstring, flags=re.MULTILINE)
+
+
+def _from_json(_type: type, tokens: "Sequence[Token]") -> Any:
+    try:
+        return json.loads(tokens[0].value)
+    except json.JSONDecodeError:
+        example = """'{"width": 128}'"""
+        raise InputError(
+            f"{tokens[0].keyword} is not JSON: {tokens[0].value!r}. Expected e.g. {example}."
+        ) from None
 
 
 def _read_config(
@@ -162,8 +214,15 @@ def _read_config(
     for argument in arguments:
         if argument.name == f"--{CONFIG}" and argument.tokens:
             path = argument.tokens[0].value
-            values = read_arguments(path, names)
+            values = {
+                name: json.dumps(value) if _holds_mapping(value) else value
+                for name, value in read_arguments(path, names).items()
+            }
             Dict(values, source=path, use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _holds_mapping(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_holds_mapping, value)))
 
 
 def _complaint(error: "CycloptsError") -> str:

@@ -45,7 +45,8 @@ class Columns:
 
     def render_usage(self, console: "Console", _options: "ConsoleOptions", usage: object) -> None:
         """Print the line that shows how the command is called."""
-        _print(console, f"Usage: {str(usage).strip()}\n")
+        usage_line = textwrap.fill(f"Usage: {usage}", _width(console), subsequent_indent="  ")
+        _print(console, f"{usage_line}\n")
 
     def render_description(
         self, console: "Console", _options: "ConsoleOptions", _description: object
@@ -114,7 +115,7 @@ def _meaning(entry: "HelpEntry") -> str:
     facts = []
     if entry.choices:
         facts.append(f"one of {', '.join(entry.choices)}")
-    if entry.default is not None and entry.metavar:
+    if entry.metavar and entry.default not in (None, "()", "[]", "{}"):
         facts.append(f"default {entry.default}")
     if entry.required and not entry.positional_label:
         facts.append("required")

@@ -84,10 +84,10 @@ def _run(tokens: list[str], commands: Mapping[str, tuple[str, str]]) -> None:
 
     from lexome.cli.arguments import bind
 
-    bound = bind(function, tokens[1:], f"lexome {name}")
-    if bound is None:
+    given = bind(function, tokens[1:], f"lexome {name}")
+    if given is None:
         return
-    result = function(*bound.args, **bound.kwargs)
+    result = function(**given)
     if result is not None:
         print(result)
 
