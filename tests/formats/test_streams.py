@@ -49,7 +49,7 @@ def test_stdin_is_read_and_decompressed(monkeypatch):
     assert b"".join(byte_blocks("-")) == b"ACGT"
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["empty", "gzip of nothing"])
 def test_an_empty_file_is_named(make_file, content):
     with pytest.raises(FormatError, match=r"a\.fa: the file is empty"):
         list(byte_blocks(make_file("a.fa", content)))
