@@ -15,6 +15,7 @@ def embed(
     a_name_that_is_longer_than_its_column: int = 3,
     both_strands: bool = True,
     quick: bool = False,
+    progress: bool | None = None,
     low: float,
     high: float = 0.5,
 ) -> None:
@@ -39,6 +40,8 @@ def embed(
         Average.
     quick
         Hurry.
+    progress
+        Bar.
     low, high
         Bounds.
 
@@ -69,6 +72,7 @@ Options
                                 Count. [default 3]
   --[no-]both-strands           Average.
   --quick                       Hurry.
+  --[no-]progress               Bar.
   --low FLOAT                   Bounds. [required]
   --high FLOAT                  Bounds. [default 0.5]
   --config PATH                 YAML file with any of these arguments; flags win

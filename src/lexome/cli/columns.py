@@ -101,7 +101,7 @@ def _names(entry: "HelpEntry") -> str:
     if entry.positional_label:
         return ", ".join((entry.positional_label, *entry.positive_names))
     shown = ", ".join((*entry.positive_shorts, *entry.positive_names))
-    if entry.default == "True" and entry.negative_names:
+    if entry.negative_names and entry.default != "False":
         return shown.replace("--", "--[no-]", 1)
     return f"{shown} {_value(entry)}".rstrip()
 
