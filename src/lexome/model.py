@@ -212,6 +212,7 @@ class Model(nn.Module):
             "checkpoint_sha256": self.checkpoint_sha256(),
             "precision": str(self.dtype).removeprefix("torch."),
             "parameters": self.count_parameters(),
+            **(self.tokenizer.settings() if self.tokenizer else {}),
         }
 
     def checkpoint_sha256(self) -> str | None:

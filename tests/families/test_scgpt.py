@@ -4,14 +4,18 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from anndata import AnnData, read_h5ad
+from scipy import sparse
 
 from lexome.catalog import load
 from lexome.checkpoints import read_weights, write_weights
-from lexome.core import CheckpointError, CheckpointMismatch
-from lexome.formats.h5ad import CellRecord
+from lexome.core import CheckpointError, CheckpointMismatch, UnknownLetters
+from lexome.formats import CellRecord, read_cells
+from lexome.inference.embedding import embed
 
 SYSTEM = "scgpt"
 TOLERANCE = {"atol": 5e-5, "rtol": 1e-5}  # what an independent implementation needs
@@ -107,6 +111,76 @@ def test_tokens_are_the_authors_where_nothing_is_drawn(released):
     assert torch.equal(batch["input_ids"], case.tensors["gene_tie_free"])
     assert torch.equal(batch["values"], case.tensors["expr_tie_free"])
     assert torch.equal(batch["attention_mask"] == 0, case.tensors["pad_mask_tie_free"])
+
+
+def write_cells(path, matrix, genes):
+    AnnData(
+        X=matrix,
+        obs=pd.DataFrame(
+            {"donor": [f"d{k % 2}" for k in range(matrix.shape[0])]},
+            index=[f"cell{k}" for k in range(matrix.shape[0])],
+        ),
+        var=pd.DataFrame({"feature_name": genes}, index=[f"g{k}" for k in range(len(genes))]),
+    ).write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_cell_embeddings_are_the_authors(released, tmp_path, form):
+    matrix, genes = released.tensors["X_tie_free"].numpy(), released.io["var_feature_name"]
+    path = write_cells(tmp_path / "cells.h5ad", form(matrix), genes)
+    model = released.load()
+    found = embed(model, path)
+    assert found.ids == tuple(f"cell{k}" for k in range(len(matrix)))
+    assert set(found.status) == {"ok"}
+    expected = released.tensors["X_scGPT_tie_free"]
+    torch.testing.assert_close(torch.from_numpy(found.vectors), expected, **TOLERANCE)
+    for tokens in (1, 30, 60):
+        again = embed(model, path, max_tokens_per_batch=tokens).vectors
+        np.testing.assert_allclose(again, found.vectors, atol=1e-6)
+    half = embed(model, list(read_cells(path, known={*genes}))[::-2]).vectors
+    np.testing.assert_allclose(half, found.vectors[::-2], atol=1e-6)
+
+
+def test_counts_give_the_same_embeddings_every_time(released, tmp_path):
+    model = released.load()
+    first = embed(model, released.folder / "counts.h5ad")
+    again = embed(released.load(), released.folder / "counts.h5ad", max_tokens_per_batch=20)
+    np.testing.assert_allclose(first.vectors, again.vectors, atol=1e-6)
+    # The authors' draw of the ties moves their own vectors by about as much.
+    theirs = released.tensors["X_scGPT_counts"].numpy()
+    assert (first.vectors * theirs).sum(1).min() > 0.9
+
+
+def test_an_output_keeps_the_annotations_of_the_cells(released, tmp_path):
+    matrix, genes = released.tensors["X_tie_free"].numpy(), released.io["var_feature_name"]
+    path = write_cells(tmp_path / "cells.h5ad", matrix, genes)
+    embed(released.load(), path, out=tmp_path / "vectors.h5ad", progress=False)
+    made = read_h5ad(tmp_path / "vectors.h5ad")
+    assert list(made.obs["donor"]) == ["d0", "d1", "d0", "d1", "d0", "d1", "d0"]
+    torch.testing.assert_close(
+        torch.from_numpy(made.X), released.tensors["X_scGPT_tie_free"], **TOLERANCE
+    )
+
+
+def test_cells_without_a_result_say_why(released, tmp_path):
+    matrix = released.tensors["X_tie_free"].numpy().copy()
+    genes = list(released.io["var_feature_name"])
+    foreign = [k for k, gene in enumerate(released.io["id_in_vocab"]) if gene < 0]
+    matrix[1] = 0
+    matrix[2] = 0
+    matrix[2, foreign] = 3
+    found = embed(released.load(), write_cells(tmp_path / "cells.h5ad", matrix, genes))
+    assert found.status == ("ok", "empty", "unknown genes", "ok", "ok", "ok", "ok")
+    assert np.isnan(found.vectors[1:3]).all()
+    assert found.unknown[2] == found.lengths[2] == len(foreign)
+
+
+def test_a_file_of_other_gene_names_is_refused(released, tmp_path):
+    matrix = released.tensors["X_counts"].numpy()
+    genes = [f"ENSG{k:011}" for k in range(matrix.shape[1])]
+    with pytest.raises(UnknownLetters, match="unknown genes"):
+        embed(released.load(), write_cells(tmp_path / "cells.h5ad", matrix, genes))
 
 
 @pytest.mark.parametrize("ties", ["middle", "random"])

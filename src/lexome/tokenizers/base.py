@@ -191,6 +191,10 @@ class Tokenizer:
         """
         return self.count_unknown(encoded), len(encoded["input_ids"])
 
+    def settings(self) -> dict[str, object]:
+        """Return what a user may choose about the tokens, for the head of an output file."""
+        return {}
+
     def files(self) -> dict[str, bytes]:
         """Return the files with which the authors' code rebuilds this tokenizer, by name."""
         return {}

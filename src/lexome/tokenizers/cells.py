@@ -180,6 +180,10 @@ class CellTokenizer(Tokenizer):
         unknown = np.count_nonzero(self.match(item.genes)[item.indices] < 0)
         return int(unknown), len(item.indices)
 
+    def settings(self) -> dict[str, object]:
+        """Return the limit, the rule for ties and the seed."""
+        return {"max_tokens": self.max_tokens, "ties": self.ties, "seed": self.seed}
+
     def files(self) -> dict[str, bytes]:
         """Return ``vocab.json``."""
         return {"vocab.json": (json.dumps(self._index, indent=2) + "\n").encode()}
