@@ -179,7 +179,8 @@ def test_a_damaged_bgzip_block_is_named_when_it_is_read(make_file):
 
 
 @pytest.mark.parametrize("content", ["ACGT\n", "", "\x00\x01\x02"])
-def test_a_file_that_is_no_fasta_is_named(make_file, content):
+def test_a_file_that_is_no_fasta_is_named_also_if_it_has_an_index(make_file, content):
+    make_file("genome.fa.fai", "a\t4\t3\t4\t5\n")
     with pytest.raises(FormatError, match=r"genome\.fa"):
         Genome(make_file("genome.fa", content))
 

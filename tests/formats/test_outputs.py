@@ -43,9 +43,16 @@ def test_tables_open_with_their_provenance_and_read_back_equal(tmp_path, name, d
     ]
     names, *rows = csv.reader(text.splitlines()[3:], delimiter=delimiter)
     assert names == ["id", "status", "score", "length", "edge", "vector_0", "vector_1", "rank"]
-    assert rows[0] == ["a", "ok", "0.1", "4", "true", "0.1", "-2.0", "0"]
+    assert rows[0] == ["a", "ok", "0.1", "4", "true", "0.100000001", "-2", "0"]
     assert rows[1] == ["b", 'bad "one"\tlow', "", "3", "false", "nan", "1e-30", "1"]
+    found = np.array([row[5:7] for row in rows], np.float32)
+    assert np.array_equal(found, VECTORS, equal_nan=True)
     assert rows[2][:4] == ["c", "", "-1e-30", "1000000000000"]
+
+
+def test_line_breaks_within_cells_become_blanks(tmp_path):
+    out = write(tmp_path / "out.tsv", [{"id": "a", "note": "one\r\ntwo\rthree\n"}])
+    assert out.read_text().splitlines()[-1] == "a\tone two three"
 
 
 def test_a_table_of_ours_can_be_read_again(tmp_path):

@@ -54,6 +54,8 @@ class Genome:
         source = self.path
         with source.open("rb") as stream:
             start = stream.read(18)
+        if not start:
+            raise FormatError(path, "the file is empty. Expected a genome; make it again.")
         index = None
         if not start.startswith(GZIP_MAGIC) or is_bgzf(start):
             index = _load_or_build_index(source)

@@ -6,9 +6,8 @@ Every writer streams stored rows shard by shard, and its file appears whole or n
 import csv
 import io
 import json
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, cast
@@ -76,7 +75,8 @@ def write_delimited(path: Path, stored: StoredRows, provenance: Mapping[str, obj
     """Write a TSV or CSV: ``# key: value`` lines, column names, rows.
 
     Vectors follow the columns, one value a column, named ``<array>_0``, ``<array>_1`` and so on.
-    Floats are written so that they read back equal; missing values are empty cells.
+    Floats are written so that they read back equal; missing values are empty cells; a line break
+    within a cell becomes a blank.
     """
     _only_fixed(path, stored)
     _write_rows(path, stored, provenance, stored.arrays)
@@ -95,24 +95,33 @@ def _write_rows(
         names += [f"{name}_{i}" for i in range(width)] if spec.shape else [name]
     with writing(path) as stream:
         for key, value in provenance.items():
-            stream.write(f"# {key}: {_one_line(value)}\n".encode())
-        text = io.StringIO()
-        table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-        table.writerow(names)
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            stream.write(f"# {key}: {_one_line(text)}\n".encode())
+        stream.write(_delimited([(names, [])], delimiter))
         for shard in stored.shards():
             vectors = [_as_text(shard.array(name)) for name in arrays]
-            for number, row in enumerate(shard.rows()):
-                cells = [_cell(row.get(column)) for column in stored.columns]
-                table.writerow(cells + [x for v in vectors for x in v[number]])
-            stream.write(text.getvalue().encode())
-            text.seek(0)
-            text.truncate()
-        stream.write(text.getvalue().encode())
+            rows = (
+                (
+                    [_one_line(_cell(row.get(column))) for column in stored.columns],
+                    [number for v in vectors for number in v[at]],
+                )
+                for at, row in enumerate(shard.rows())
+            )
+            stream.write(_delimited(rows, delimiter))
 
 
-def _one_line(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return re.sub(r"\s*[\r\n]+\s*", " ", text)
+def _delimited(rows: Iterable[tuple[list[str], list[str]]], delimiter: str) -> bytes:
+    """Return lines of cells, quoted where they must be, and numbers, which never must."""
+    text = io.StringIO()
+    table = csv.writer(text, delimiter=delimiter, lineterminator="")
+    for cells, numbers in rows:
+        table.writerow(cells)
+        text.write(delimiter.join(("", *numbers)) + "\n")
+    return text.getvalue().encode()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
 
 
 def _cell(value: Cell) -> str:
@@ -122,9 +131,11 @@ def _cell(value: Cell) -> str:
 
 
 def _as_text(array: np.ndarray) -> list[list[str]]:
-    # str of a numpy scalar is the shortest text that reads back equal in its own precision.
-    flat = array.reshape(len(array), -1)
-    return [[str(x) for x in row] for row in flat]
+    rows = array.reshape(len(array), -1).tolist()
+    # As many digits as tell all numbers of the precision apart; Python has its own for doubles.
+    digits = {"float16": 5, "float32": 9}.get(array.dtype.name)
+    form = str if digits is None else f"%.{digits}g".__mod__
+    return [[form(value) for value in row] for row in rows]
 
 
 def write_parquet(path: Path, stored: StoredRows, provenance: Mapping[str, object]) -> None:
@@ -138,7 +149,11 @@ def write_parquet(path: Path, stored: StoredRows, provenance: Mapping[str, objec
     fields = [arrow.field(name, types[column.kind]) for name, column in stored.columns.items()]
     fields += [arrow.field(name, _arrow_type(arrow, spec)) for name, spec in stored.arrays.items()]
     schema = arrow.schema(fields, metadata={"lexome": json.dumps(dict(provenance), default=str)})
-    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    texts = [name for name, column in stored.columns.items() if column.kind is str]
+    with (
+        atomic_path(path) as temporary,
+        parquet.ParquetWriter(temporary, schema, use_dictionary=texts or False) as writer,
+    ):
         waiting: list[pa.Table] = []
         for shard in stored.shards():
             waiting.append(_arrow_table(arrow, schema, shard, stored))
