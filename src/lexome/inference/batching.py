@@ -7,7 +7,7 @@ when it is given a mask, and a mask is given exactly when there is padding.
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -153,7 +153,7 @@ class _Ended:
     error: BaseException | None = None
 
 
-def ahead(source: Iterable[T], depth: int = 2) -> Iterator[T]:
+def ahead(source: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """Yield what `source` yields, made by a thread that runs up to `depth` items ahead.
 
     An exception of the source is raised here, after the items before it. When the caller stops

@@ -3,15 +3,44 @@
 Axes: V vocabulary, N scored tokens.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lexome.inference.batching import collate_rows, plan_batches
+from lexome.core import InputError
+from lexome.formats import Genome
+from lexome.inference.batching import batches, collate_rows, plan_batches, token_budget
+from lexome.inference.reading import (
+    Item,
+    Source,
+    cutting,
+    prepare,
+    read_records,
+    share,
+    tokenizer_of,
+)
+from lexome.inference.runs import (
+    Advance,
+    Summary,
+    deliver,
+    fingerprint,
+    item_row,
+    loaded,
+    provenance,
+    run,
+)
 from lexome.model import Model
 from lexome.tokenizers import Encoded
+
+LONGEST_MASKED = 512
+"""Tokens of a piece where each of them is masked once and the model sets no limit."""
 
 
 def token_logprobs(
@@ -40,7 +69,7 @@ def token_logprobs(
 
 def masked_logprobs(
     model: Model,
-    queries: Sequence[tuple[Encoded, Sequence[int]]],
+    queries: Sequence[tuple[Encoded, Sequence[int] | np.ndarray]],
     *,
     max_tokens: int,
 ) -> Iterator[tuple[int, Tensor]]:
@@ -75,8 +104,341 @@ def masked_logprobs(
         yield from zip(batch, scores_NV.split(counts), strict=True)
 
 
-def _mask(item: Encoded, places: Sequence[int], mask: int | None) -> Encoded:
+def _mask(item: Encoded, places: Sequence[int] | np.ndarray, mask: int | None) -> Encoded:
     assert mask is not None, "a masked model's tokenizer has a mask token"
     ids = np.array(item["input_ids"])
     ids[list(places)] = mask
     return {**item, "input_ids": ids}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """Log-likelihoods of sequences, in their order.
+
+    Attributes
+    ----------
+    rows
+        One mapping per sequence, with the columns that :func:`score_sequences` describes; None
+        where there is no number.
+    provenance
+        Model, checkpoint hash, precision, method, version.
+    summary
+        The run in numbers.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, object]
+    summary: Summary
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column; missing numbers are NaN."""
+        values = [row[name] for row in self.rows]
+        return np.array([math.nan if value is None else value for value in values])
+
+    def __str__(self) -> str:
+        """Return the rows as a tab-separated table."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = ["\t".join(names)]
+        for row in self.rows:
+            cells = ("" if row.get(name) is None else str(row[name]) for name in names)
+            lines.append("\t".join(cells))
+        return "\n".join(lines)
+
+
+def score_sequences(
+    model: Model | str | Path,
+    source: Source,
+    *,
+    out: str | Path | None = None,
+    mask_stride: int | None = None,
+    genome: str | Path | Genome | None = None,
+    sequence_column: str = "sequence",
+    id_column: str | None = None,
+    upper: bool = False,
+    max_tokens: int | None = None,
+    overlap_tokens: int | None = None,
+    max_unknown: float = 0.5,
+    max_tokens_per_batch: int | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+) -> Likelihoods | Summary:
+    """Say how likely a model finds whole sequences.
+
+    A causal model gives the log-likelihood: the sum of log p(token | tokens before it). The first
+    token is scored where the authors put a token in front of every sequence, and otherwise only
+    conditioned on. A masked model gives the pseudo-log-likelihood: the sum of log p(token | all
+    others), each token masked once. Unknown letters are seen but not scored. Natural logarithm;
+    higher is likelier. A record's numbers depend on that record alone.
+
+    Parameters
+    ----------
+    model
+        A model with its pretraining head, or what `lexome.load` takes: a release name, a hub id,
+        a folder.
+    source
+        FASTA, FASTQ, BED with `genome`, TSV, CSV, Parquet, text with one sequence a line, ``-``
+        for stdin, or from Python a list of strings or (name, sequence) pairs.
+    out
+        ``.tsv``, ``.csv`` or ``.parquet``. Without it, the rows are returned.
+    mask_stride
+        For masked models: mask every so many-th token together instead of each alone. That takes
+        as many passes as the stride instead of one per token, and is an approximation, named as
+        such in the output.
+    genome
+        FASTA that a BED file's intervals are taken from.
+    sequence_column, id_column
+        Columns of a table.
+    upper
+        Read all letters as upper case.
+    max_tokens
+        Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
+        many. By default the model's limit; where it has none 4,096, or 512 for masked models. Each
+        token is scored once: by a causal model in the earliest piece that holds it, with at least
+        the overlap before it, by a masked one where it stands farthest from a cut.
+    overlap_tokens
+        Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
+    max_unknown
+        Largest share of letters that the model may not know; more is refused.
+    max_tokens_per_batch
+        Padding counted. By default what suits the machine. It changes speed and memory only.
+    resume
+        Continue an interrupted run of the same arguments.
+    overwrite
+        Replace `out`, and rows of an interrupted run with other arguments.
+    progress
+        Whether to show a progress bar and a last line of numbers on stderr. By default on a
+        terminal; the line also where there is an output.
+    device, precision
+        As for `lexome.load`, where `model` is not loaded yet.
+
+    Returns
+    -------
+    `Likelihoods`, or with `out` a `Summary`. Columns: ``id``; ``status`` (``ok``, ``empty``, ``too
+    short``, ``unknown letters``); ``length`` in letters; ``tokens``; ``unknown`` letters;
+    ``pieces`` it was cut into; ``scored_tokens``, ``scored_bases``; ``loglik``, the sum;
+    ``loglik_per_base``; ``bits_per_base``, the latter's negative in bits; then the columns of the
+    input. Rows without a score have empty cells.
+
+    Raises
+    ------
+    UnknownLetters
+        If no record at all has letters that the model knows.
+    InputError
+        If arguments contradict each other, the model or the input.
+    FormatError
+        If the input is not what its name says, with file and line.
+
+    Examples
+    --------
+    >>> from lexome.catalog import new
+    >>> model = new("gpn", width=8, depth=2, mlp_width=8)
+    >>> found = score_sequences(model, ["ACGTN", ""])
+    >>> [(row["status"], row["scored_bases"]) for row in found.rows]
+    [('ok', 4), ('empty', 0)]
+    """
+    model = loaded(model, device, precision)
+    causal = _check(model, mask_stride)
+    tokenizer = tokenizer_of(model)
+    longest = {} if causal else {"longest": LONGEST_MASKED}
+    cut = cutting(model, max_tokens, overlap_tokens, suffix=not causal, **longest)
+    settings: dict[str, object] = {
+        "method": _method(model, mask_stride),
+        "mask_stride": mask_stride,
+        "piece_tokens": cut.room,
+        "overlap_tokens": cut.overlap,
+        "max_unknown": max_unknown,
+        "upper": upper,
+    }
+    records = read_records(
+        tokenizer,
+        source,
+        genome=genome,
+        sequence_column=sequence_column,
+        id_column=id_column,
+        upper=upper,
+    )
+    budget = token_budget(model, max_tokens_per_batch)
+    window = (
+        partial(_score_causal, model, budget)
+        if causal
+        else partial(_score_masked, model, budget, mask_stride)
+    )
+    work = partial(
+        run,
+        model,
+        records,
+        partial(
+            prepare,
+            tokenizer=tokenizer,
+            cutting=cut,
+            max_unknown=share(max_unknown),
+            letters=True,
+        ),
+        window,
+        budget=budget,
+        progress=progress,
+        size=partial(_tokens_to_run, causal=causal, mask_stride=mask_stride),
+    )
+    made = provenance(model, "likelihood", settings)
+    columns = {"columns": [sequence_column, id_column]}
+    kept, summary = deliver(
+        work,
+        out,
+        settings=fingerprint(model, source, genome, made | columns),
+        made=made,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if out is not None:
+        return summary
+    return Likelihoods(rows=tuple(kept.rows), provenance=made, summary=summary)
+
+
+def _check(model: Model, mask_stride: int | None) -> bool:
+    """Return whether the model is causal, after making sure that it can score."""
+    objective = model.family.objective
+    if objective not in {"causal", "masked"}:
+        raise InputError(
+            f"{model.family.title} gives no probabilities of letters (its objective is "
+            f"{objective}). Sequences are scored by causal and masked models."
+        )
+    if model.head_name != objective:
+        raise InputError(
+            f"{model.name} has {model.head_name or 'no'} head, and scoring needs the {objective} "
+            "one that it was pretrained with. Load the pretrained checkpoint."
+        )
+    if mask_stride is not None and objective == "causal":
+        raise InputError(
+            f"mask_stride is for masked models, and {model.name} is causal: it scores all tokens "
+            "in one pass. Leave it out."
+        )
+    if mask_stride is not None and mask_stride < 1:
+        raise InputError(
+            f"mask_stride is {mask_stride}. Expected at least 1 (each token masked alone is the "
+            "default)."
+        )
+    return objective == "causal"
+
+
+def _method(model: Model, mask_stride: int | None) -> str:
+    tokenizer = tokenizer_of(model)
+    if model.family.objective == "causal":
+        first = "is not scored"
+        if tokenizer.prefix:
+            before = "".join(tokenizer.vocabulary[i] for i in tokenizer.prefix)
+            first = f"is scored given {before}"
+        return f"sum of ln p(token | tokens before it); the first token {first}"
+    if mask_stride is None:
+        return "sum of ln p(token | all others), each token masked alone"
+    return (
+        f"approximation to the sum of ln p(token | all others), every {mask_stride}th token "
+        "masked together"
+    )
+
+
+def _tokens_to_run(item: Item, *, causal: bool, mask_stride: int | None) -> int:
+    """Count the tokens that go through the model for an item."""
+    lengths = [len(piece.tokens["input_ids"]) for piece in item.pieces]
+    if causal:
+        return sum(lengths)
+    return sum(n * (n if mask_stride is None else mask_stride) for n in lengths)
+
+
+class _Sums:
+    """What is scored of one item, added up in double precision."""
+
+    def __init__(self, item: Item, unknown: int | None):
+        self.item, self.unknown = item, unknown
+        kept = np.cumsum([0, *(stop - start for start, stop in (p.keep for p in item.pieces))])
+        self.first_kept = kept[:-1]
+        self.tokens = self.bases = 0
+        self.loglik = 0.0
+
+    def places(self, piece: int) -> np.ndarray:
+        """Return which tokens of a piece are scored: kept, known, and not the very first."""
+        tokens, (start, stop) = (
+            self.item.pieces[piece].tokens["input_ids"],
+            self.item.pieces[piece].keep,
+        )
+        places = np.arange(start, stop)
+        return places if self.unknown is None else places[tokens[start:stop] != self.unknown]
+
+    def add(self, piece: int, places: np.ndarray, logprobs: Tensor) -> None:
+        """Take the log-probabilities of the tokens at some places of a piece."""
+        assert self.item.letters is not None, "asked for when the items were prepared"
+        start, _ = self.item.pieces[piece].keep
+        self.loglik += float(logprobs.double().sum())
+        self.tokens += len(places)
+        self.bases += int(self.item.letters[self.first_kept[piece] + places - start].sum())
+
+    def row(self) -> dict[str, object]:
+        """Return the item's row."""
+        status = self.item.status
+        if status == "ok" and not self.tokens:
+            status = "too short" if self.item.tokens == 1 else "unknown letters"
+        scored = self.bases > 0
+        per_base = self.loglik / self.bases if scored else None
+        results = {
+            "scored_tokens": self.tokens,
+            "scored_bases": self.bases,
+            "loglik": self.loglik if scored else None,
+            "loglik_per_base": per_base,
+            "bits_per_base": None if per_base is None else -per_base / math.log(2),
+        }
+        return item_row(self.item, results, status)
+
+
+def _score_causal(
+    model: Model, budget: int, items: list[Item], advance: Advance
+) -> tuple[list[dict[str, object]], dict[str, Any]]:
+    tokenizer = tokenizer_of(model)
+    sums = [_Sums(item, tokenizer.unknown) for item in items]
+    pieces = [(i, k) for i, item in enumerate(items) for k in range(len(item.pieces))]
+    tokens = [items[i].pieces[k].tokens for i, k in pieces]
+    for batch in batches(tokens, tokenizer, max_tokens=budget, device=model.device):
+        rows = [pieces[i] for i in batch.indices]
+        places = [sums[i].places(k) for i, k in rows]
+        places = [p[p > 0] for p in places]  # before the first token stands nothing
+        counts = [len(p) for p in places]
+        rows_N = torch.arange(len(rows)).repeat_interleave(torch.tensor(counts)).to(model.device)
+        columns_N = torch.from_numpy(np.concatenate(places)).to(model.device)
+        found = token_logprobs(model, batch.inputs, rows_N, columns_N).cpu()
+        for (i, k), scored, logprobs in zip(rows, places, found.split(counts), strict=True):
+            sums[i].add(k, scored, logprobs)
+            start, stop = items[i].pieces[k].keep
+            advance((stop - start) * items[i].length / items[i].tokens)
+    return [s.row() for s in sums], {}
+
+
+def _score_masked(
+    model: Model, budget: int, mask_stride: int | None, items: list[Item], advance: Advance
+) -> tuple[list[dict[str, object]], dict[str, Any]]:
+    sums = [_Sums(item, tokenizer_of(model).unknown) for item in items]
+    asked = [
+        (i, k, places)
+        for i, item in enumerate(items)
+        for k in range(len(item.pieces))
+        for places in _together(sums[i].places(k), mask_stride)
+    ]
+    queries = [(items[i].pieces[k].tokens, places) for i, k, places in asked]
+    for query, logprobs_NV in masked_logprobs(model, queries, max_tokens=budget):
+        i, k, places = asked[query]
+        true = torch.from_numpy(items[i].pieces[k].tokens["input_ids"][places].astype(np.int64))
+        logprobs = logprobs_NV.gather(1, true.to(logprobs_NV.device)[:, None])[:, 0]
+        sums[i].add(k, places, logprobs.cpu())
+        advance(len(places) * items[i].length / items[i].tokens)
+    return [s.row() for s in sums], {}
+
+
+def _together(places: np.ndarray, mask_stride: int | None) -> list[np.ndarray]:
+    """Group the tokens that are masked in the same pass."""
+    if mask_stride is None:
+        return list(places[:, None])
+    return [g for r in range(mask_stride) if len(g := places[places % mask_stride == r])]

@@ -1,0 +1,371 @@
+"""Sequences and cells to vectors.
+
+Axes: B batch, L tokens, D width.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lexome.blocks.pooling import range_max, range_sum
+from lexome.core import InputError, pick
+from lexome.formats import Genome
+from lexome.inference.batching import batches, token_budget
+from lexome.inference.reading import (
+    Item,
+    Source,
+    cutting,
+    prepare,
+    read_records,
+    share,
+    tokenizer_of,
+)
+from lexome.inference.runs import (
+    Advance,
+    Collected,
+    Summary,
+    deliver,
+    fingerprint,
+    item_row,
+    loaded,
+    provenance,
+    run,
+)
+from lexome.model import Model
+
+Pooling = Literal["mean", "max", "cls", "last", "concat", "token"]
+POOLINGS: dict[str, tuple[str, ...]] = {  # what each is joined from
+    "mean": ("mean",),
+    "max": ("max",),
+    "cls": ("cls",),
+    "last": ("last",),
+    "concat": ("cls", "max", "mean"),
+    "token": ("token",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Vectors of records, in their order.
+
+    Attributes
+    ----------
+    ids
+        Names of the records.
+    vectors
+        Shape (records, D), float32, NaN where the status is not ``"ok"``; for pooling ``"token"``
+        a tuple of one array (tokens, D) per record, of no rows where the status is not ``"ok"``.
+    status
+        ``"ok"`` or why there is no vector.
+    lengths, unknown
+        Letters or expressed genes of each record, and how many of them the model does not know.
+    fields
+        What else the source said of each record.
+    provenance
+        Model, checkpoint hash, precision, pooling, layer, version.
+    summary
+        The run in numbers.
+    """
+
+    ids: tuple[str, ...]
+    vectors: np.ndarray | tuple[np.ndarray, ...]
+    status: tuple[str, ...]
+    lengths: np.ndarray
+    unknown: np.ndarray
+    fields: tuple[Mapping[str, str], ...]
+    provenance: Mapping[str, object]
+    summary: Summary
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __str__(self) -> str:
+        """Return the summary; the vectors are too many to print."""
+        return f"{self.summary.line()}. Vectors are kept only with an output file."
+
+
+def embed(
+    model: Model | str | Path,
+    source: Source,
+    *,
+    pooling: Pooling | None = None,
+    layer: int = -1,
+    out: str | Path | None = None,
+    genome: str | Path | Genome | None = None,
+    sequence_column: str = "sequence",
+    id_column: str | None = None,
+    upper: bool = False,
+    counts_layer: str | None = None,
+    gene_column: str | None = None,
+    special_tokens: bool = True,
+    max_tokens: int | None = None,
+    overlap_tokens: int | None = None,
+    max_unknown: float = 0.5,
+    max_tokens_per_batch: int | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+) -> Embeddings | Summary:
+    """Turn sequences or cells into vectors.
+
+    A record's vector depends on that record alone, not on the others or on the batch. Every
+    record comes out, in order; one that has no vector says why in its status.
+
+    Parameters
+    ----------
+    model
+        A model, or what `lexome.load` takes: a release name, a hub id, a folder.
+    source
+        Sequences: FASTA, FASTQ, BED with `genome`, TSV, CSV, Parquet, text with one sequence a
+        line, ``-`` for stdin, or from Python a list of strings or (name, sequence) pairs. For
+        models of cells, an .h5ad file with counts.
+    pooling
+        One vector per record: ``mean`` of its tokens, ``max`` of each channel, ``cls`` (the first
+        token), ``last``, or ``concat`` of cls, max and mean. ``token`` gives one per token
+        instead. By default what the model's authors do, which may scale vectors to length 1.
+    layer
+        ``-1`` for the final state; 0 to n for the stream after so many of the n layers, before
+        any final norm. Layers behind it are not computed.
+    out
+        ``.npz``, ``.npy`` (with the rows beside, in ``.tsv``), ``.parquet``, ``.h5ad``, ``.tsv``
+        or ``.csv``. Without it, the vectors are returned.
+    genome
+        FASTA that a BED file's intervals are taken from.
+    sequence_column, id_column
+        Columns of a table.
+    upper
+        Read all letters as upper case.
+    counts_layer, gene_column
+        For cells: the layer that holds counts, if not X, and the column of .var with gene names.
+    special_tokens
+        Whether the tokens that the authors put around a sequence are pooled (and given, for
+        ``token``). The model sees them in any case.
+    max_tokens
+        Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
+        many. By default the model's limit, or 4,096. Each token takes its vector from the piece
+        in which it stands farthest from a cut (in a causal model, from the earliest that holds
+        it), and is pooled once; ``cls`` is of the first piece, ``last`` of the last.
+    overlap_tokens
+        Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
+    max_unknown
+        Largest share of letters or genes that the model may not know; more is refused.
+    max_tokens_per_batch
+        Padding counted. By default what suits the machine. It changes speed and memory only.
+    resume
+        Continue an interrupted run of the same arguments.
+    overwrite
+        Replace `out`, and rows of an interrupted run with other arguments.
+    progress
+        Whether to show a progress bar and a last line of numbers on stderr. By default on a
+        terminal; the line also where there is an output.
+    device, precision
+        As for `lexome.load`, where `model` is not loaded yet. ``precision="auto"`` is faster and
+        gives about three digits.
+
+    Returns
+    -------
+    `Embeddings`, or with `out` a `Summary`.
+
+    Raises
+    ------
+    UnknownLetters
+        If no record at all has letters or genes that the model knows.
+    InputError
+        If arguments contradict each other, the model or the input.
+    FormatError
+        If the input is not what its name says, with file and line.
+
+    Examples
+    --------
+    >>> from lexome.catalog import new
+    >>> model = new("gpn", width=8, depth=2, mlp_width=8)
+    >>> found = embed(model, [("a", "ACGT"), ("b", ""), ("c", "acgtN")])
+    >>> found.vectors.shape, found.status
+    ((3, 8), ('ok', 'empty', 'ok'))
+    """
+    model = loaded(model, device, precision)
+    tokenizer = tokenizer_of(model)
+    how = _How(
+        parts=POOLINGS[pick("pooling", pooling or model.family.pooling, POOLINGS)],
+        layer=_checked_layer(model, layer),
+        special_tokens=special_tokens,
+        normalise=pooling is None and model.family.normalise,
+        width=model.config.width,
+    )
+    cut = cutting(model, max_tokens, overlap_tokens)
+    settings: dict[str, object] = {
+        "pooling": pooling or model.family.pooling,
+        "unit_length": how.normalise,
+        "layer": layer,
+        "special_tokens": special_tokens,
+        "piece_tokens": cut.room,
+        "overlap_tokens": cut.overlap,
+        "max_unknown": max_unknown,
+        "upper": upper,
+    }
+    records = read_records(
+        tokenizer,
+        source,
+        genome=genome,
+        sequence_column=sequence_column,
+        id_column=id_column,
+        upper=upper,
+        counts_layer=counts_layer,
+        gene_column=gene_column,
+    )
+    budget = token_budget(model, max_tokens_per_batch)
+    work = partial(
+        run,
+        model,
+        records,
+        partial(prepare, tokenizer=tokenizer, cutting=cut, max_unknown=share(max_unknown)),
+        partial(_embed_window, model, how, budget),
+        budget=budget,
+        progress=progress,
+    )
+    made = provenance(model, "embed", settings)
+    columns = {"columns": [sequence_column, id_column, counts_layer, gene_column]}
+    kept, summary = deliver(
+        work,
+        out,
+        settings=fingerprint(model, source, genome, made | columns),
+        made=made,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+        ragged=how.parts == ("token",),
+    )
+    return _embeddings(kept, how, made, summary) if out is None else summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    parts: tuple[str, ...]
+    layer: int
+    special_tokens: bool
+    normalise: bool
+    width: int
+
+
+def _checked_layer(model: Model, layer: int) -> int:
+    depth = len(model.backbone.layers)
+    if not -1 <= layer <= depth:
+        raise InputError(
+            f"layer is {layer}, but {model.name} has {depth} layers. Expected 0 (before the first) "
+            f"to {depth}, or -1 for the final state."
+        )
+    return layer
+
+
+def _embed_window(
+    model: Model, how: _How, budget: int, items: list[Item], advance: Advance
+) -> tuple[list[dict[str, object]], dict[str, Any]]:
+    """Return the rows and vectors of some items."""
+    places = [(i, k) for i, item in enumerate(items) for k in range(len(item.pieces))]
+    tokens = [items[i].pieces[k].tokens for i, k in places]
+    pools = [_Pool(item, how) for item in items]
+    tokenizer = tokenizer_of(model)
+    for batch in batches(tokens, tokenizer, max_tokens=budget, device=model.device):
+        rows = [places[i] for i in batch.indices]
+        ranges = [pools[i].kept(k) for i, k in rows]
+        with torch.no_grad():
+            x_BLD = model.backbone(depth=None if how.layer < 0 else how.layer, **batch.inputs).last
+        parts = _pooled(x_BLD, ranges, how)
+        for row, (i, k) in enumerate(rows):
+            pools[i].add(k, {name: values[row] for name, values in parts.items()})
+            start, stop = items[i].pieces[k].keep
+            advance((stop - start) * items[i].length / items[i].tokens)
+    vectors = [pool.vector() for pool in pools]
+    joined = vectors if how.parts == ("token",) else np.stack(vectors)
+    return [item_row(item) for item in items], {"embedding": joined}
+
+
+def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: _How) -> dict[str, Any]:
+    """Return what the poolings need of each row of a batch, as float32 arrays."""
+    ranges_B2 = torch.tensor(ranges, device=x_BLD.device)
+    rows_B = torch.arange(len(ranges), device=x_BLD.device)
+    made: dict[str, Callable[[], torch.Tensor]] = {
+        "mean": lambda: range_sum(x_BLD, ranges_B2),
+        "max": lambda: range_max(x_BLD, ranges_B2),
+        "cls": lambda: x_BLD[rows_B, ranges_B2[:, 0]].float(),
+        "last": lambda: x_BLD[rows_B, ranges_B2[:, 1] - 1].float(),
+    }
+    if how.parts == ("token",):
+        whole = x_BLD.float().cpu().numpy()
+        return {"token": [x[a:b] for x, (a, b) in zip(whole, ranges, strict=True)]}
+    return {name: made[name]().cpu().numpy() for name in how.parts}
+
+
+class _Pool:
+    """The vector of one item, joined from its pieces."""
+
+    def __init__(self, item: Item, how: _How):
+        self.item, self.how = item, how
+        self.count = 0
+        self.parts: dict[int, dict[str, np.ndarray]] = {}
+
+    def kept(self, piece: int) -> tuple[int, int]:
+        """Return which tokens of a piece are pooled: at its outer ends special ones too."""
+        start, stop = self.item.pieces[piece].keep
+        if self.how.special_tokens:
+            start = 0 if piece == 0 else start
+            if piece == len(self.item.pieces) - 1:
+                stop = len(self.item.pieces[piece].tokens["input_ids"])
+        return start, stop
+
+    def add(self, piece: int, parts: dict[str, np.ndarray]) -> None:
+        """Take the pooled values of a piece; pieces come in any order."""
+        start, stop = self.kept(piece)
+        self.count += stop - start
+        self.parts[piece] = parts
+
+    def vector(self) -> np.ndarray:
+        """Return the item's vector, or its tokens' vectors."""
+        how, parts = self.how, [self.parts[k] for k in sorted(self.parts)]
+        if how.parts == ("token",):
+            return np.concatenate([*(p["token"] for p in parts), np.zeros((0, how.width), "f4")])
+        if not parts:
+            return np.full(len(how.parts) * how.width, np.nan, np.float32)
+        join: dict[str, Callable[[list[np.ndarray]], Any]] = {
+            "mean": lambda sums: np.sum(sums, axis=0, dtype=np.float64) / self.count,
+            "max": lambda maxima: np.max(maxima, axis=0),
+            "cls": lambda first: first[0],
+            "last": lambda last: last[-1],
+        }
+        vector = np.concatenate([join[name]([p[name] for p in parts]) for name in how.parts])
+        if how.normalise:
+            vector = vector / np.linalg.norm(vector)
+        return vector.astype(np.float32)
+
+
+_OWN_COLUMNS = ("id", "status", "length", "tokens", "unknown", "pieces")
+
+
+def _embeddings(
+    kept: Collected, how: _How, made: Mapping[str, object], summary: Summary
+) -> Embeddings:
+    """Turn the rows of a run in memory into arrays."""
+    rows: list[Mapping[str, Any]] = list(kept.rows)
+    blocks = kept.arrays.get("embedding", [])
+    if how.parts == ("token",):
+        vectors: Any = tuple(array for block in blocks for array in block)
+    else:
+        none = np.zeros((0, len(how.parts) * how.width), np.float32)
+        vectors = np.concatenate([none, *blocks])
+    return Embeddings(
+        ids=tuple(row["id"] for row in rows),
+        vectors=vectors,
+        status=tuple(row["status"] for row in rows),
+        lengths=np.array([row["length"] for row in rows], np.int64),
+        unknown=np.array([row["unknown"] for row in rows], np.int64),
+        fields=tuple({k: v for k, v in row.items() if k not in _OWN_COLUMNS} for row in rows),
+        provenance=made,
+        summary=summary,
+    )
