@@ -13,7 +13,7 @@ from scipy import sparse
 
 from lexome.catalog import load
 from lexome.checkpoints import read_weights, write_weights
-from lexome.core import CheckpointError, CheckpointMismatch, UnknownLetters
+from lexome.core import CheckpointError, CheckpointMismatch, InputError, UnknownLetters
 from lexome.formats import CellRecord, read_cells
 from lexome.inference.embedding import embed
 
@@ -174,6 +174,32 @@ def test_cells_without_a_result_say_why(released, tmp_path):
     assert found.status == ("ok", "empty", "unknown genes", "ok", "ok", "ok", "ok")
     assert np.isnan(found.vectors[1:3]).all()
     assert found.unknown[2] == found.lengths[2] == len(foreign)
+
+
+def test_what_a_user_should_know_of_a_cell_is_counted(released, tmp_path):
+    path = write_cells(
+        tmp_path / "cells.h5ad",
+        np.concatenate([released.tensors["X_tie_free"][:2], released.tensors["X_counts"][2:]]),
+        released.io["var_feature_name"],
+    )
+    found = embed(released.load(), path, max_tokens=11)
+    remarks = [fields["remarks"] for fields in found.fields]
+    assert remarks[0] == "a draw of their genes; apparently log-normalised values"
+    assert remarks[1:3] == ["apparently log-normalised values", ""]
+    assert found.summary.remarks == {
+        "a draw of their genes": sum("draw" in remark for remark in remarks),
+        "apparently log-normalised values": 2,
+    }
+    assert "2 with apparently log-normalised values" in found.summary.line()
+    assert found.provenance["max_tokens"] == 11
+    assert "a draw" not in "".join(f["remarks"] for f in embed(released.load(), path).fields)
+
+
+def test_pieces_are_for_sequences(released):
+    with pytest.raises(InputError, match="no order to cut along"):
+        embed(released.load(), released.folder / "counts.h5ad", overlap_tokens=3)
+    with pytest.raises(InputError, match="Expected at least 2"):
+        embed(released.load(), released.folder / "counts.h5ad", max_tokens=1)
 
 
 def test_a_file_of_other_gene_names_is_refused(released, tmp_path):

@@ -151,7 +151,9 @@ def embed(
         Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
         many. By default the model's limit, or 4,096. Each token takes its vector from the piece
         in which it stands farthest from a cut (in a causal model, from the earliest that holds
-        it), and is pooled once; ``cls`` is of the first piece, ``last`` of the last.
+        it), and is pooled once; ``cls`` is of the first piece, ``last`` of the last. A cell of
+        more keeps a draw of its genes, which depends on the cell alone; by default as many as the
+        model's authors take.
     overlap_tokens
         Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
     max_unknown
@@ -192,6 +194,8 @@ def embed(
     """
     model = loaded(model, device, precision)
     tokenizer = tokenizer_of(model)
+    if max_tokens is not None and tokenizer.item == "cell":
+        tokenizer = tokenizer.limited(max_tokens)
     how = _How(
         parts=POOLINGS[pick("pooling", pooling or model.family.pooling, POOLINGS)],
         layer=_checked_layer(model, layer),
@@ -209,6 +213,7 @@ def embed(
         "overlap_tokens": cut.overlap,
         "max_unknown": max_unknown,
         "upper": upper,
+        **tokenizer.settings(),
     }
     records = read_records(
         tokenizer,

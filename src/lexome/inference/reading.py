@@ -65,6 +65,8 @@ class Item:
         What goes through the model; none unless the status is ``"ok"``.
     letters
         Letters that each token covers, where they were asked for.
+    remarks
+        What else to know of how it was read; None if the tokenizer makes none.
     sample
         Of a refused item, what it begins with.
     """
@@ -77,6 +79,7 @@ class Item:
     unknown: int
     pieces: tuple[Piece, ...] = ()
     letters: np.ndarray | None = None
+    remarks: tuple[str, ...] | None = None
     sample: str = ""
 
 
@@ -164,10 +167,10 @@ def cutting(
     tokenizer = tokenizer_of(model)
     causal = model.family.objective == "causal"
     if tokenizer.item != "sequence":
-        if max_tokens is not None or overlap_tokens is not None:
+        if overlap_tokens is not None:
             raise InputError(
-                f"max_tokens and overlap_tokens cut sequences, and {model.family.title} reads "
-                f"{tokenizer.item}s, which have no order to cut along. Leave them out."
+                f"overlap_tokens is for pieces of sequences, and {model.family.title} reads "
+                f"{tokenizer.item}s, which have no order to cut along. Leave it out."
             )
         return Cutting(room=None, overlap=0, causal=causal)
     limit = model.context
@@ -349,6 +352,7 @@ def _item(
         unknown=unknown,
         pieces=tuple(_cut(encoded, tokenizer, cutting)) if status == "ok" else (),
         letters=np.diff(tokenizer.spans(content))[:, 0] if letters and status == "ok" else None,
+        remarks=tokenizer.remarks(content, encoded) if tokenizer.makes_remarks else None,
         sample="" if status == "ok" else _sample(content),
     )
 

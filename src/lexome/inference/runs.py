@@ -29,6 +29,7 @@ SAFE_EVERY_SECONDS = 5.0
 """How much work a kill may cost."""
 
 _WAITING_BYTES = 1 << 28  # of results that are not yet on disk
+_SEPARATOR = "; "  # of the remarks in a row
 _WINDOW_BATCHES = 16  # batches' worth of tokens that are sorted together
 
 Record = tuple[str, Any, int, Mapping[str, str]]
@@ -77,6 +78,8 @@ class Summary:
         {status: how many} of those without a result.
     cut
         How many were too long for one piece.
+    remarks
+        {remark: how many} of what the tokenizer says of them.
     length
         Letters or genes of all records.
     unknown
@@ -97,6 +100,7 @@ class Summary:
     seconds: float
     unit: str
     out: Path | None = None
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the path of the output; the numbers have gone to stderr."""
@@ -115,6 +119,7 @@ class Summary:
         parts = [f"{self.records:,} records"]
         parts += [f"{sum(self.refused.values()):,} refused ({refused})"] if refused else []
         parts += [f"{self.cut:,} cut into overlapping pieces"] if self.cut else []
+        parts += [f"{count:,} with {remark}" for remark, count in self.remarks.items()]
         unknown = f" ({self.unknown:,} unknown)" if self.unknown else ""
         return ", ".join([*parts, f"{self.length:,} {self.unit}{unknown} in {self.seconds:.1f} s"])
 
@@ -122,8 +127,10 @@ class Summary:
 @dataclass
 class _Tally:
     unit: str
+    remarked: bool
     records: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
     cut: int = 0
     length: int = 0
     unknown: int = 0
@@ -134,6 +141,8 @@ class _Tally:
         self.cut += row["pieces"] > 1
         self.length += row["length"]
         self.unknown += row["unknown"]
+        if self.remarked:
+            self.remarks.update(filter(None, row["remarks"].split(_SEPARATOR)))
         if row["status"] != "ok":
             self.refused[row["status"]] += 1
 
@@ -141,6 +150,7 @@ class _Tally:
         return Summary(
             records=self.records,
             refused=dict(self.refused),
+            remarks=dict(self.remarks),
             cut=self.cut,
             length=self.length,
             unknown=self.unknown,
@@ -173,6 +183,7 @@ def item_row(
         "tokens": item.tokens,
         "unknown": item.unknown,
         "pieces": len(item.pieces),
+        **({} if item.remarks is None else {"remarks": _SEPARATOR.join(item.remarks)}),
         **results,
     }
     return own | {f"input_{k}" if k in own else k: v for k, v in item.fields.items()}
@@ -217,8 +228,12 @@ def run(
     InputError
         If the records are not those that the store's rows came from.
     """
-    item = tokenizer_of(model).item
-    tally = _Tally(unit={"sequence": "bases"}.get(item, f"expressed genes of {item}s"))
+    tokenizer = tokenizer_of(model)
+    item = tokenizer.item
+    tally = _Tally(
+        unit={"sequence": "bases"}.get(item, f"expressed genes of {item}s"),
+        remarked=tokenizer.makes_remarks,
+    )
     store = sink if isinstance(sink, RowStore) else None
     sample: Item | None = None
     records = iter(records)
@@ -248,7 +263,7 @@ def run(
         raise UnknownLetters(
             f"{model.name} knows too little of any of the {tally.records:,} records: "
             f"{sample.unknown:,} of {sample.length:,} in {sample.id!r} are {sample.status} "
-            f"({sample.sample[:40]}). {advise(tokenizer_of(model), sample.sample)}"
+            f"({sample.sample[:40]}). {advise(tokenizer, sample.sample)}"
         )
     return tally.summary(store.out if store else None)
 

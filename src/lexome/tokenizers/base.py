@@ -1,6 +1,7 @@
 """What every tokenizer does: items to id arrays, id arrays to padded batches."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,8 @@ class Tokenizer:
     ----------
     item
         What one item is: ``"sequence"`` (a string) or ``"cell"``.
+    makes_remarks
+        Whether outputs have a column for what `remarks` says of an item.
     padding
         {field: value that fills the padded places}; its keys are all fields there are.
     prefix, suffix
@@ -40,6 +43,7 @@ class Tokenizer:
     """
 
     item: ClassVar[str] = "sequence"
+    makes_remarks: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -84,8 +88,12 @@ class Tokenizer:
             wrapped[field] = np.concatenate([around[0], row, around[1]]).astype(row.dtype)
         return wrapped
 
+    def wrap_whole(self, encoded: Encoded) -> Encoded:
+        """Put the special tokens around, and where the authors do so also into, one whole item."""
+        return self.wrap(encoded)
+
     def truncate(self, encoded: Encoded, tokens: int) -> Encoded:
-        """Cut one item without its special tokens to at most so many tokens: the first ones."""
+        """Cut one item to at most so many tokens: the first ones."""
         return {field: row[:tokens] for field, row in encoded.items()}
 
     def collate(
@@ -161,7 +169,9 @@ class Tokenizer:
                 )
             encoded = [self.truncate(e, truncate_tokens - room) for e in encoded]
         if special_tokens:
-            encoded = [self.wrap(e) for e in encoded]
+            encoded = [self.wrap_whole(e) for e in encoded]
+        if truncate_tokens is not None:
+            encoded = [self.truncate(e, truncate_tokens) for e in encoded]
         return self.collate(encoded, padding_side=padding_side, mask=self.attention_mask)
 
     def spans(self, item: Any) -> np.ndarray:
@@ -190,6 +200,25 @@ class Tokenizer:
         Unknown and all, in letters where tokens cover letters, in genes for cells, else in tokens.
         """
         return self.count_unknown(encoded), len(encoded["input_ids"])
+
+    def limited(self, max_tokens: int) -> "Tokenizer":
+        """Return the same tokenizer with another `max_tokens`."""
+        least = len(self.prefix) + len(self.suffix) + 1
+        if max_tokens < least:
+            raise InputError(
+                f"max_tokens is {max_tokens}, of which special tokens take {least - 1}. Expected "
+                f"at least {least}; give more."
+            )
+        other = copy(self)
+        other.max_tokens = max_tokens
+        return other
+
+    def remarks(self, item: Any, encoded: Encoded) -> tuple[str, ...]:
+        """Return what a user should know of how an item was read, in phrases that can be counted.
+
+        Asked for only where `makes_remarks` is true.
+        """
+        return ()
 
     def settings(self) -> dict[str, object]:
         """Return what a user may choose about the tokens, for the head of an output file."""

@@ -97,6 +97,7 @@ class CellTokenizer(Tokenizer):
     """
 
     item: ClassVar[str] = "cell"
+    makes_remarks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -177,8 +178,17 @@ class CellTokenizer(Tokenizer):
 
     def measure_unknown(self, item: CellRecord, encoded: Encoded | None = None) -> tuple[int, int]:
         """Count the expressed genes that the vocabulary does not have, and all expressed genes."""
-        unknown = np.count_nonzero(self.match(item.genes)[item.indices] < 0)
-        return int(unknown), len(item.indices)
+        ids = self.match(item.genes)[item.indices[item.values != 0]]
+        return int(np.count_nonzero(ids < 0)), len(ids)
+
+    def remarks(self, item: CellRecord, encoded: Encoded) -> tuple[str, ...]:
+        """Say whether genes were left out by a draw and whether the values look like counts."""
+        unknown, expressed = self.measure_unknown(item)
+        drawn = len(encoded["input_ids"]) < expressed - unknown
+        return (
+            *(["a draw of their genes"] if drawn else []),
+            *(["apparently log-normalised values"] if looks_logged(item.values) else []),
+        )
 
     def settings(self) -> dict[str, object]:
         """Return the limit, the rule for ties and the seed."""
