@@ -1,10 +1,16 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lexome.blocks import DecodeCache, Hyena, ImplicitFilter
-from lexome.blocks.hyena import ShortConvolution, causal_convolution, fast_fft_length
+from lexome.blocks.hyena import (
+    ShortConvolution,
+    causal_convolution,
+    fast_fft_length,
+    short_convolution,
+)
 
 
 def hyena(length=40, width=6):
@@ -35,12 +41,17 @@ def test_the_long_convolution_is_the_sum_of_the_definition():
     torch.testing.assert_close(causal_convolution(u, spectrum, n), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_short_convolution_sees_only_the_past():
+@pytest.mark.parametrize("length", [1, 2, 9])
+@pytest.mark.parametrize("taps", [1, 3, 4])
+def test_the_short_convolution_is_the_grouped_one_of_pytorch(length, taps):
     torch.manual_seed(0)
-    short, x = ShortConvolution(4, 3), torch.randn(1, 4, 9)
-    changed = x.clone()
-    changed[..., 5:] += 1
-    assert torch.equal(short(x)[..., :5], short(changed)[..., :5])
+    short, x = ShortConvolution(4, taps), torch.randn(4, 2, length)
+    padded = F.pad(x.transpose(0, 1), (taps - 1, 0))
+    expected = F.conv1d(padded, short.weight, short.bias, groups=4).transpose(0, 1)
+    torch.testing.assert_close(short(x), expected)
+    weight, bias = short.weight.view(2, 2, 1, taps), short.bias.view(2, 2, 1, 1)
+    split = short_convolution(x.view(2, 2, 2, length), weight, bias)
+    torch.testing.assert_close(split.view(4, 2, length), expected)
 
 
 def test_the_operator_ignores_the_future():
@@ -51,21 +62,86 @@ def test_the_operator_ignores_the_future():
         torch.testing.assert_close(mixer(x)[:, :12], mixer(changed)[:, :12], atol=1e-6, rtol=1e-5)
 
 
+def spectrum(filter, length, n, channels=100):
+    return torch.cat(list(filter.spectra(length, n, channels)))
+
+
 def test_a_shorter_filter_is_the_beginning_of_a_longer_one():
     filter = hyena().filter
     with torch.no_grad():
-        torch.testing.assert_close(filter.build(7), filter.build(40)[:, :7])
-        torch.testing.assert_close(filter.taps(7), filter.build(7))
+        torch.testing.assert_close(filter.taps(7), filter.taps(40)[:, :7])
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_a_kept_spectrum_convolves_as_a_fresh_one(channels):
+    filter, u = hyena().filter, torch.randn(6, 20)
+    fresh = spectrum(filter, 20, 48, channels)
+    assert fresh.requires_grad
+    with torch.no_grad():
+        kept = spectrum(filter, 20, 48, channels)
+        expected = causal_convolution(u, fresh.detach(), 48)
+        torch.testing.assert_close(causal_convolution(u, kept, 48), expected)
 
 
 def test_a_kept_filter_is_forgotten_when_a_weight_changes():
     filter = hyena().filter
     with torch.no_grad():
-        before = filter.taps(8).clone()
+        before = spectrum(filter, 8, 16).clone()
         filter.net[0].weight.mul_(2)
-        after = filter.taps(8)
+        after = spectrum(filter, 8, 16)
         assert not torch.equal(before, after)
-        torch.testing.assert_close(after, filter.build(8))
+        torch.testing.assert_close(after, torch.fft.rfft(filter.taps(8), n=16))
+
+
+def test_kept_filters_stay_within_their_room(monkeypatch):
+    filter = hyena().filter
+    monkeypatch.setattr("lexome.blocks.hyena._KEPT", 2 * 6 * 33 * 8)
+    with torch.no_grad():
+        for n in (64, 48, 32, 16, 12):
+            spectrum(filter, 6, n)
+        assert len(filter._kept) < 5
+        assert sum(kept.nbytes for kept in filter._kept.values()) <= 2 * 6 * 33 * 8
+        spectrum(filter, 40, 1024)
+        assert 1024 not in filter._kept
+
+
+def test_a_filter_kept_in_inference_mode_serves_training_of_what_is_around_it():
+    mixer, x = hyena(), torch.randn(1, 20, 6, requires_grad=True)
+    with torch.inference_mode():
+        mixer(x)
+    mixer.filter.requires_grad_(False)
+    mixer(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("numbers", [1, 300, 10**9])
+def test_how_many_channels_go_together_changes_nothing(monkeypatch, numbers):
+    mixer, x = hyena(), torch.randn(2, 30, 6)
+    with torch.no_grad():
+        expected = mixer(x)
+        monkeypatch.setattr("lexome.blocks.hyena._CACHED", numbers)
+        monkeypatch.setattr("lexome.blocks.hyena._PROJECTED", 4)
+        torch.testing.assert_close(mixer(x), expected)
+
+
+def test_an_adapter_around_the_projection_is_heard():
+    class Adapter(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base = base
+
+        def forward(self, x):
+            return 2 * self.base(x)
+
+    mixer, x = hyena(), torch.randn(1, 20, 6)
+    with torch.no_grad():
+        mixer.in_proj.weight.mul_(2)
+        mixer.in_proj.bias.mul_(2)
+        expected = mixer(x)
+        mixer.in_proj.weight.div_(2)
+        mixer.in_proj.bias.div_(2)
+        mixer.in_proj = Adapter(mixer.in_proj)
+        torch.testing.assert_close(mixer(x), expected)
 
 
 def test_gradients_flow_through_the_filter():
@@ -74,18 +150,32 @@ def test_gradients_flow_through_the_filter():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in mixer.parameters())
 
 
-@pytest.mark.parametrize("prompt", [1, 2, 3, 11])
-@pytest.mark.parametrize("step", [1, 4])
-def test_token_by_token_equals_all_at_once(prompt, step):
-    mixer, x = hyena(), torch.randn(2, 30, 6)
+@pytest.mark.parametrize("prompt", [1, 2, 63, 64, 170])
+@pytest.mark.parametrize(("length", "step"), [(400, 1), (321, 1), (400, 90), (171, 1)])
+def test_token_by_token_equals_all_at_once(prompt, length, step):
+    mixer, x = hyena(length), torch.randn(2, length, 6)
     with torch.no_grad():
         whole = mixer(x)
-        cache = DecodeCache(30)
+        cache = DecodeCache(length)
         parts = [mixer(x[:, :prompt], cache)]
         cache.position = prompt
-        for start in range(prompt, 30, step):
+        for start in range(prompt, length, step):
             parts.append(mixer(x[:, start : start + step], cache))
             cache.position += parts[-1].shape[1]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_a_padded_prompt_is_continued_as_it_would_be_alone():
+    mixer, x, rubbish = hyena(200), torch.randn(1, 150, 6), 50 * torch.randn(1, 4, 6)
+    with torch.no_grad():
+        whole = mixer(x)
+        cache = DecodeCache(154)
+        mask = torch.tensor([[0] * 4 + [1] * 10])
+        parts = [mixer(torch.cat([rubbish, x[:, :10]], 1), cache, mask)[:, 4:]]
+        cache.position = 14
+        for start in range(10, 150):
+            parts.append(mixer(x[:, start : start + 1], cache))
+            cache.position += 1
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-4)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexome.blocks import Linear
+from lexome.blocks import Linear, activated, by_rows, gelu_tanh
 from lexome.blocks.linear import _OneDnnLinear, _use_onednn, linear
 
 SHAPES = [((64, 256), 300), ((2, 70, 128), 129), ((3, 5), 4), ((1, 1, 512), 512), ((0, 8), 3)]
@@ -51,7 +51,8 @@ def test_only_large_float32_products_on_a_cpu_take_the_other_kernel(monkeypatch)
     large, weight = torch.randn(512, 256), torch.randn(256, 256)
     assert _use_onednn(large, weight) == torch.backends.mkldnn.is_available()
     assert not _use_onednn(large[:4], weight)
-    assert not _use_onednn(large.bfloat16(), weight.bfloat16())
+    assert not _use_onednn(large.double(), weight.double())
+    assert not _use_onednn(large.bfloat16(), weight)
     with torch.backends.mkldnn.flags(enabled=False):
         assert not _use_onednn(large, weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -68,3 +69,40 @@ def test_a_second_derivative_is_refused():
     )
     with pytest.raises(RuntimeError, match="differentiate twice"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("activation", [F.gelu, gelu_tanh, torch.relu])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [2, 300])
+def test_a_fused_activation_is_the_activation(activation, dtype, rows):
+    torch.manual_seed(0)
+    layer, x = Linear(128, 130).to(dtype), torch.randn(rows, 128, dtype=dtype)
+    with torch.no_grad():
+        expected = activation(F.linear(x.float(), layer.weight.float(), layer.bias.float()))
+        tolerance = 3e-6 if dtype is torch.float32 else 2e-2
+        got = activated(layer, activation, x)
+        torch.testing.assert_close(got.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_an_adapter_is_not_passed_by():
+    double = torch.nn.Sequential(Linear(128, 128), torch.nn.Identity())
+    x = torch.randn(300, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(activated(double, F.gelu, x), F.gelu(double(x)))
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3), (35, 3), (1, 1, 3)])
+@pytest.mark.parametrize("numbers", [1, 12, 1000])
+def test_rows_are_independent_of_how_many_go_together(monkeypatch, shape, numbers):
+    monkeypatch.setattr("lexome.blocks.linear._CACHED", numbers)
+    x, y = torch.randn(shape), torch.randn(shape).transpose(0, 0)
+    expected = (x * y).cumsum(-1)
+    with torch.no_grad():
+        assert torch.equal(by_rows(lambda a, b: (a * b).cumsum(-1), x, y, widest=6), expected)
+
+
+def test_rows_go_together_where_gradients_are_wanted(monkeypatch):
+    monkeypatch.setattr("lexome.blocks.linear._CACHED", 1)
+    seen = []
+    by_rows(lambda x: seen.append(x.shape) or x, torch.randn(2, 3, 4), widest=4)
+    assert seen == [(2, 3, 4)]

@@ -9,7 +9,7 @@ from lexome.blocks.attention import (
 )
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
-from lexome.blocks.linear import Linear
+from lexome.blocks.linear import Linear, activated, by_rows, gelu_tanh
 from lexome.blocks.mlps import GatedMlp, Mlp
 from lexome.blocks.stack import DecodeCache, Hidden, Stack
 
@@ -28,6 +28,9 @@ __all__ = [
     "SelfAttention",
     "Stack",
     "TokenHead",
+    "activated",
     "alibi_slopes",
+    "by_rows",
+    "gelu_tanh",
     "padding_bias",
 ]

@@ -1,16 +1,23 @@
 """The Hyena operator: gates around a long convolution with an implicit filter.
 
-Poli et al. 2023, arXiv:2302.10866. Axes: B batch, L tokens, D width, N FFT length.
+Poli et al. 2023, arXiv:2302.10866. Axes: B batch, L tokens, D width, C some of its channels,
+N frequencies, R places from the first token to the last that will be seen.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks.linear import Linear
+from lexome.blocks.linear import Linear, by_rows, linear
 from lexome.blocks.stack import DecodeCache
+
+_CACHED = 1 << 19  # numbers that the steps between the projections work on at a time
+_PROJECTED = 64  # channels that are projected at a time, so that the multiplication is worth it
+_KEPT = 400 << 20  # bytes of transformed filters that one layer keeps
+_BLOCK = 64  # tokens whose products are added one by one while generating
 
 
 def fast_fft_length(least: int) -> int:
@@ -34,15 +41,50 @@ def fast_fft_length(least: int) -> int:
     return best
 
 
-def causal_convolution(u_BDL: Tensor, filter_DN: Tensor, n: int) -> Tensor:
-    """Convolve with a filter given by its real FFT of length `n`, at least 2L - 1; float32."""
+def causal_convolution(
+    u_BDL: Tensor, spectrum_DN: Tensor, n: int, length: int | None = None
+) -> Tensor:
+    """Convolve with a filter given by its real FFT; float32.
+
+    Parameters
+    ----------
+    u_BDL
+        Input (..., L).
+    spectrum_DN
+        Real FFT of length `n` of the filter; broadcasts over the rest.
+    n
+        At least L + `length` - 1, so that nothing wraps around.
+    length
+        Outputs wanted, L by default; more give what the input still causes after its end.
+    """
     spectrum = torch.fft.rfft(u_BDL.float(), n=n)
-    spectrum = spectrum * filter_DN if spectrum.requires_grad else spectrum.mul_(filter_DN)
-    return torch.fft.irfft(spectrum, n=n)[..., : u_BDL.shape[-1]]
+    spectrum = spectrum * spectrum_DN if spectrum.requires_grad else spectrum.mul_(spectrum_DN)
+    return torch.fft.irfft(spectrum, n=n)[..., : length or u_BDL.shape[-1]]
+
+
+def short_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve the last axis causally with few taps, zeros before its beginning.
+
+    One multiply-add per tap and place, without the copies into a blocked layout that general
+    convolutions make.
+
+    Parameters
+    ----------
+    x
+        Input (..., L).
+    weight
+        Taps (..., K), the last for now; broadcasts over the other axes of `x`.
+    bias
+        Added to every place.
+    """
+    y = torch.addcmul(bias, x, weight[..., -1:])
+    for back in range(1, weight.shape[-1]):
+        y[..., back:].addcmul_(x[..., :-back], weight[..., -1 - back, None])
+    return y
 
 
 class ShortConvolution(nn.Module):
-    """Depthwise causal convolution of a few taps over (B, C, L)."""
+    """Depthwise causal convolution of a few taps, channels first."""
 
     def __init__(self, channels: int, taps: int):
         super().__init__()
@@ -58,13 +100,9 @@ class ShortConvolution(nn.Module):
         """Length of the convolution."""
         return self.weight.shape[-1]
 
-    def forward(self, x_BCL: Tensor, before: Tensor | None = None) -> Tensor:
-        """Convolve; `before` holds the taps - 1 inputs that came earlier, zeros by default."""
-        if before is None:
-            x_BCL = F.pad(x_BCL, (self.taps - 1, 0))
-        else:
-            x_BCL = torch.cat([before, x_BCL], dim=-1)
-        return F.conv1d(x_BCL, self.weight, self.bias, groups=self.weight.shape[0])
+    def forward(self, x_CBL: Tensor) -> Tensor:
+        """Convolve (C, B, L) along its last axis."""
+        return short_convolution(x_CBL, self.weight, self.bias[:, None, None])
 
 
 class Sine(nn.Module):
@@ -121,52 +159,50 @@ class ImplicitFilter(nn.Module):
         slow, fast = math.log(1e-2) / 1.5, math.log(1e-2) / 0.3
         self.register_buffer("deltas", torch.linspace(slow, fast, width)[None, None])
         self._state: tuple[float, ...] = ()
-        self._filter: Tensor | None = None
-        self._spectra: dict[int, Tensor] = {}
+        self._kept: dict[int, Tensor] = {}
 
-    def build(self, length: int) -> Tensor:
+    def taps(self, length: int) -> Tensor:
         """Compute the first `length` taps, shape (D, length), float32."""
         z, t = self.z[:, :length], self.t[:, :length]
         window = torch.exp(-t * self.deltas.abs()) + self.shift
         with torch.autocast(z.device.type, enabled=False):
             return (self.net(z) * window)[0].T.contiguous()
 
-    def taps(self, length: int) -> Tensor:
-        """Return the first `length` taps, kept between calls while no gradient is wanted."""
-        if torch.is_grad_enabled() and self.bias.requires_grad:
-            return self.build(length)
-        self._forget_if_changed()
-        taps = self._filter
-        if taps is None or taps.shape[-1] < length:
-            taps = self.build(min(self.length, 1 << (length - 1).bit_length()))
-            self._filter = taps
-        return taps[:, :length]
+    def spectra(self, length: int, n: int, channels: int) -> Iterable[Tensor]:
+        """Return the real FFT of length `n` of the first `length` taps, `channels` at a time.
 
-    def spectrum(self, length: int, n: int) -> Tensor:
-        """Return the real FFT of length `n` of the first `length` taps."""
-        if torch.is_grad_enabled() and self.bias.requires_grad:
-            return torch.fft.rfft(self.build(length), n=n)
-        self._forget_if_changed()
-        # All taps that cannot wrap around: n - L + 1 of them, so inputs up to L share a spectrum.
-        if n not in self._spectra:
-            if len(self._spectra) == 4:
-                self._spectra.pop(next(iter(self._spectra)))
-            fitting = min(self.length, n // 2)
-            self._spectra[n] = torch.fft.rfft(self.taps(fitting), n=n)
-        return self._spectra[n]
+        Where no gradient is wanted and there is room it is kept for later calls. It then holds
+        more taps, all that inputs of up to n / 2 can meet, so that these share it.
+        """
+        training = torch.is_grad_enabled() and self.bias.requires_grad
+        if training or 4 * n * len(self.bias) > _KEPT:
+            return (torch.fft.rfft(part, n=n) for part in self.taps(length).split(channels))
+        return self._spectrum(n).split(channels)
 
-    def _forget_if_changed(self) -> None:
+    def _spectrum(self, n: int) -> Tensor:
         tensors = [*self.net.parameters(), self.z, self.t, self.deltas]
         state = (self.shift, *(x for p in tensors for x in (p._version, p.data_ptr())))
         if state != self._state:
-            self._state, self._filter, self._spectra = state, None, {}
+            self._state, self._kept = state, {}
+        if n not in self._kept:
+            # What is kept must also serve later calls that compute gradients.
+            with torch.inference_mode(False), torch.no_grad():
+                spectrum = torch.fft.rfft(self.taps(min(self.length, n // 2)), n=n)
+            while self._kept and _bytes(spectrum, *self._kept.values()) > _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[n] = spectrum
+        return self._kept[n]
+
+
+def _bytes(*tensors: Tensor) -> int:
+    return sum(t.nbytes for t in tensors)
 
 
 class Hyena(nn.Module):
     """Order-2 Hyena: project to two gates and a value, short convolution, long convolution.
 
-    y = x0 * (h conv (x1 * v) + bias * (x1 * v)). Channels first throughout, so that no layout is
-    copied between projection, convolutions and gates.
+    y = x0 * (h conv (x1 * v) + bias * (x1 * v)). Few channels at a time go from the projection to
+    the last gate, channels first, so that all steps in between stay in the processor's cache.
     """
 
     def __init__(self, width: int, filter: ImplicitFilter, *, taps: int = 3, bias: bool = True):
@@ -186,46 +222,96 @@ class Hyena(nn.Module):
         x_BLD
             Input.
         cache
-            Memory of the tokens before; with it, one token costs one dot product per channel.
+            Memory of the tokens before; with it a token costs some dot products and, averaged
+            over many tokens, a few short FFTs.
         mask_BL
             0 at padding: what stands there then contributes nothing, on either side.
         """
-        z_BCL = torch.matmul(self.in_proj.weight, x_BLD.transpose(1, 2))
-        if self.in_proj.bias is not None:
-            z_BCL = z_BCL + self.in_proj.bias[:, None]
-        if mask_BL is not None:
-            z_BCL = z_BCL * mask_BL[:, None].to(z_BCL.dtype)
         if cache is not None and cache.position:
-            return self._continue(z_BCL, cache)
-        gate, inner, value = self.short(z_BCL).chunk(3, dim=1)
-        u_BDL = value * inner
-        if mask_BL is not None:
-            u_BDL = u_BDL * mask_BL[:, None].to(u_BDL.dtype)
-        L = u_BDL.shape[-1]
-        n = fast_fft_length(2 * L)
-        y_BDL = causal_convolution(u_BDL, self.filter.spectrum(L, n), n)
-        y_BDL = (y_BDL + u_BDL * self.filter.bias[:, None]).to(gate.dtype)
+            steps = [self._step(x_BD, cache, i) for i, x_BD in enumerate(x_BLD.unbind(1))]
+            return self.out_proj(torch.stack(steps, dim=1))
+        B, L, D = x_BLD.shape
+        reach = cache.capacity if cache else L
+        n = fast_fft_length(2 * reach)
+        few = max(1, _CACHED // (B * n))
+        outputs, raw, later = [], [], []
+        for z_3CBL, weight, bias, skip, spectrum in zip(
+            self._project(x_BLD, few),
+            self.short.weight.view(3, D, 1, -1).split(few, dim=1),
+            self.short.bias.view(3, D, 1, 1).split(few, dim=1),
+            self.filter.bias.view(D, 1, 1).split(few),
+            self.filter.spectra(reach, n, few),
+            strict=True,
+        ):
+            z_3CBL = z_3CBL.float() if mask_BL is None else z_3CBL * mask_BL
+            gate, inner, value = short_convolution(z_3CBL, weight.float(), bias.float())
+            u_CBL = value * inner if mask_BL is None else value * inner * mask_BL
+            y_CBR = causal_convolution(u_CBL, spectrum[:, None], n, reach)
+            y_CBL = torch.addcmul(y_CBR[..., :L], u_CBL, skip) * gate
+            outputs.append(y_CBL.to(x_BLD.dtype))
+            if cache is not None:
+                raw.append(F.pad(z_3CBL, (self.short.taps - 1, 0))[..., L:].clone())
+                later.append(y_CBR[..., L:].clone())
         if cache is not None:
-            self._remember(z_BCL, u_BDL, cache)
-        return self.out_proj((y_BDL * gate).transpose(1, 2))
+            slot = cache.slot(self)
+            slot["raw"], slot["stream"] = torch.cat(raw, dim=1), torch.cat(later)
+            slot["taps"] = self.filter.taps(reach)[:, None]
+            slot["backwards"] = slot["taps"][..., :_BLOCK].flip(-1)
+        return by_rows(self.out_proj, torch.cat(outputs).permute(1, 2, 0), widest=D)
 
-    def _remember(self, z_BCL: Tensor, u_BDL: Tensor, cache: DecodeCache) -> None:
-        slot, (B, D, L) = cache.slot(self), u_BDL.shape
-        slot["raw"] = F.pad(z_BCL, (self.short.taps - 1, 0))[..., -(self.short.taps - 1) :].clone()
-        slot["u"] = u_BDL.new_zeros(B, D, cache.capacity, dtype=torch.float32)
-        slot["u"][..., :L] = u_BDL
-        slot["backwards"] = self.filter.taps(cache.capacity).flip(-1).contiguous()
+    def _project(self, x_BLD: Tensor, few: int) -> Iterator[Tensor]:
+        """Yield gates and value of `few` channels at a time, shape (3, C, B, L)."""
+        B, L, D = x_BLD.shape
+        if not isinstance(self.in_proj, nn.Linear):  # an adapter stands around it
+            yield from self.in_proj(x_BLD).view(B, L, 3, D).permute(2, 3, 0, 1).split(few, dim=1)
+            return
+        rows = x_BLD.reshape(B * L, D)
+        bias = None if self.in_proj.bias is None else self.in_proj.bias.view(3, D, 1, 1)
+        step = few * max(1, _PROJECTED // few)
+        for many, weight in enumerate(self.in_proj.weight.view(3, D, D).split(step, dim=1)):
+            z_3CBL = linear(weight.flatten(0, 1), rows).view(3, -1, B, L)
+            for i, z in enumerate(z_3CBL.split(few, dim=1)):
+                first = many * step + i * few
+                yield z if bias is None else z + bias[:, first : first + few]
 
-    def _continue(self, z_BCL: Tensor, cache: DecodeCache) -> Tensor:
-        slot, first, L = cache.slot(self), cache.position, z_BCL.shape[-1]
-        gate, inner, value = self.short(z_BCL, slot["raw"]).chunk(3, dim=1)
-        slot["raw"] = torch.cat([slot["raw"], z_BCL], dim=-1)[..., -(self.short.taps - 1) :]
-        u_BDL = (value * inner).float()
-        slot["u"][..., first : first + L] = u_BDL
-        past, backwards = slot["u"], slot["backwards"]
-        columns = [
-            torch.linalg.vecdot(past[..., : t + 1], backwards[:, cache.capacity - 1 - t :])
-            for t in range(first, first + L)
-        ]
-        y_BDL = torch.stack(columns, dim=-1) + u_BDL * self.filter.bias[:, None]
-        return self.out_proj((y_BDL.to(gate.dtype) * gate).transpose(1, 2))
+    def _step(self, x_BD: Tensor, cache: DecodeCache, ahead: int) -> Tensor:
+        """Mix one new token, `ahead` places after the cache's position.
+
+        `stream` holds the inputs since the prompt and, from the token on, what all but the
+        latest block of them contribute to the places to come. That block is added here. When it
+        is full, it and as many before it as divide the count evenly contribute to as many places
+        ahead by one FFT, so that every input meets every later place once (van der Hoeven 1997,
+        relaxed multiplication; Oncescu et al. 2024, arXiv:2410.12982).
+        """
+        slot, D = cache.slot(self), x_BD.shape[-1]
+        stream_DBR = slot["stream"]
+        at = cache.position + ahead - (cache.capacity - stream_DBR.shape[-1])
+        z_3DB1 = self.in_proj(x_BD).float().T.view(3, D, -1, 1)
+        window = torch.cat([slot["raw"], z_3DB1], dim=-1)
+        slot["raw"] = window[..., 1:]
+        weight, bias = self.short.weight.view(3, D, 1, -1), self.short.bias.view(3, D, 1)
+        gate, inner, value = torch.linalg.vecdot(window, weight.float()) + bias
+        u_DB = value * inner
+        y_DB = torch.addcmul(stream_DBR[..., at], u_DB, self.filter.bias[:, None])
+        stream_DBR[..., at] = u_DB
+        inside = at % _BLOCK + 1
+        y_DB += torch.linalg.vecdot(
+            stream_DBR[..., at + 1 - inside : at + 1], slot["backwards"][..., -inside:]
+        )
+        if inside == _BLOCK:
+            _contribute(slot, at + 1)
+        return (y_DB * gate).T.to(x_BD.dtype)
+
+
+def _contribute(slot: dict[str, Tensor], done: int) -> None:
+    """Add what the latest of `done` inputs cause to as many places after them."""
+    size = done & -done  # the largest power of two that divides the count
+    stream_DBR = slot["stream"]
+    ahead_DBR = stream_DBR[..., done : done + size]
+    if not ahead_DBR.shape[-1]:
+        return
+    name, n = f"spectrum of {size}", 2 * size
+    if name not in slot:
+        slot[name] = torch.fft.rfft(slot["taps"][..., :n], n=n)
+    caused = causal_convolution(stream_DBR[..., done - size : done], slot[name], n, n)
+    ahead_DBR += caused[..., size : size + ahead_DBR.shape[-1]]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks.linear import Linear
+from lexome.blocks.linear import Linear, activated
 
 
 class Mlp(nn.Module):
@@ -28,7 +28,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width); dropout, if any, acts between the two matrices."""
-        inner = F.dropout(self.activation(self.up(x)), self.dropout, self.training)
+        inner = F.dropout(activated(self.up, self.activation, x), self.dropout, self.training)
         return self.down(inner)
 
 

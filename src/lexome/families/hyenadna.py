@@ -10,7 +10,6 @@ Axes: B batch, L tokens, D width, V vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks import DecodeCache, Hyena, ImplicitFilter, Linear, Mlp, Stack, TokenHead
+from lexome.blocks import (
+    DecodeCache,
+    Hyena,
+    ImplicitFilter,
+    Linear,
+    Mlp,
+    Stack,
+    TokenHead,
+    by_rows,
+    gelu_tanh,
+)
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer
@@ -81,12 +90,16 @@ class HyenaBlock(nn.Module):
             bias=c.bias,
         )
         self.norm2 = nn.LayerNorm(c.width)
-        self.mlp = Mlp(c.width, c.mlp_width, activation=partial(F.gelu, approximate="tanh"))
+        self.mlp = Mlp(c.width, c.mlp_width, activation=gelu_tanh)
 
     def forward(self, x_BLD: Tensor, shared: tuple[DecodeCache | None, Tensor | None]) -> Tensor:
         """Run the block; `shared` is (cache, mask)."""
-        x_BLD = x_BLD + self.mixer(self.norm1(x_BLD), *shared)
-        return x_BLD + self.mlp(self.norm2(x_BLD))
+        mixed_BLD = self.mixer(self.norm1(x_BLD), *shared)
+        return by_rows(self._feed, x_BLD, mixed_BLD, widest=self.mlp.up.out_features)
+
+    def _feed(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + mixed
+        return x + self.mlp(self.norm2(x))
 
 
 class HyenaDna(Stack):
