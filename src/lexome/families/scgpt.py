@@ -217,8 +217,12 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> ScGptConfig:
         "mvc_decoder.W.weight": raw.get("MVC", True),
         "cls_decoder.out_layer.weight": (raw["n_cls"],) if raw.get("n_cls") else None,
     }
+    classifier_depth = raw.get("n_layers_cls", 3)
     if shapes:
         known = {name.removeprefix(_SEVERAL_GPUS): shape for name, shape in shapes.items()}
+        if "cls_decoder.out_layer.weight" in known:
+            inner = [s for n, s in known.items() if n.startswith("cls_decoder._decoder.")]
+            classifier_depth = 1 + sum(len(shape) == 2 for shape in inner)
     return ScGptConfig(
         vocab_size=known.get("encoder.embedding.weight", (1,))[0],  # 1: to be told it is missing
         width=raw["embsize"],
@@ -229,7 +233,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> ScGptConfig:
         flags=bool(known.get("flag_encoder.weight")),
         mvc=bool(known.get("mvc_decoder.W.weight")),
         classes=(known.get("cls_decoder.out_layer.weight") or (0,))[0],
-        classifier_depth=raw.get("n_layers_cls", 3),
+        classifier_depth=classifier_depth,
         bins=raw["n_bins"],
         max_tokens=raw.get("max_seq_len", 1200),
         pad_token=raw.get("pad_token", "<pad>"),
@@ -373,7 +377,7 @@ FAMILY = Family(
             source=_DRIVE + "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
             published="scGPT_CP",
             licence="MIT",
-            parameters=51_948_210,
+            parameters=51_948_210,  # with 177 classes, which the size of the file suggests
             context=None,
             layout="wqkv",
             config=_write_config(ScGptConfig(flags=True, classes=177)),
