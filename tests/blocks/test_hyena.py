@@ -93,6 +93,20 @@ def test_a_kept_filter_is_forgotten_when_a_weight_changes():
         torch.testing.assert_close(after, torch.fft.rfft(filter.taps(8), n=16))
 
 
+def test_a_kept_filter_is_forgotten_when_a_fused_optimizer_trains_it():
+    """Fused optimizers change weights in place and leave their version as it was."""
+    filter = hyena().filter
+    optimizer = torch.optim.AdamW(filter.net.parameters(), lr=0.1, fused=True)
+    with torch.no_grad():
+        before = spectrum(filter, 8, 16).clone()
+    spectrum(filter, 8, 16).abs().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = spectrum(filter, 8, 16)
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(after, torch.fft.rfft(filter.taps(8), n=16))
+
+
 def test_kept_filters_stay_within_their_room(monkeypatch):
     filter = hyena().filter
     monkeypatch.setattr("lexome.blocks.hyena._KEPT", 2 * 6 * 33 * 8)

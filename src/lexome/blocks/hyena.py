@@ -175,6 +175,8 @@ class ImplicitFilter(nn.Module):
         more taps, all that inputs of up to n / 2 can meet, so that these share it.
         """
         training = torch.is_grad_enabled() and self.bias.requires_grad
+        if training:
+            self._kept = {}  # a fused optimizer changes weights without a trace in `_version`
         if training or 4 * n * len(self.bias) > _KEPT:
             return (torch.fft.rfft(part, n=n) for part in self.taps(length).split(channels))
         return self._spectrum(n).split(channels)
