@@ -37,7 +37,7 @@ from lexome.inference.runs import (
     run,
 )
 from lexome.model import Model
-from lexome.tokenizers import Encoded
+from lexome.tokenizers import Encoded, Tokenizer
 
 LONGEST_MASKED = 512
 """Tokens of a piece where each of them is masked once and the model sets no limit."""
@@ -173,8 +173,8 @@ def score_sequences(
     A causal model gives the log-likelihood: the sum of log p(token | tokens before it). The first
     token is scored where the authors put a token in front of every sequence, and otherwise only
     conditioned on. A masked model gives the pseudo-log-likelihood: the sum of log p(token | all
-    others), each token masked once. Unknown letters are seen but not scored. Natural logarithm;
-    higher is likelier. A record's numbers depend on that record alone.
+    others), each token masked once. N and unknown letters are seen but not scored. Natural
+    logarithm; higher is likelier. A record's numbers depend on that record alone.
 
     Parameters
     ----------
@@ -354,21 +354,18 @@ def _tokens_to_run(item: Item, *, causal: bool, mask_stride: int | None) -> int:
 class _Sums:
     """What is scored of one item, added up in double precision."""
 
-    def __init__(self, item: Item, unknown: int | None):
-        self.item, self.unknown = item, unknown
+    def __init__(self, item: Item, unscored: np.ndarray):
+        self.item, self.unscored = item, unscored
         kept = np.cumsum([0, *(stop - start for start, stop in (p.keep for p in item.pieces))])
         self.first_kept = kept[:-1]
         self.tokens = self.bases = 0
         self.loglik = 0.0
 
     def places(self, piece: int) -> np.ndarray:
-        """Return which tokens of a piece are scored: kept, known, and not the very first."""
-        tokens, (start, stop) = (
-            self.item.pieces[piece].tokens["input_ids"],
-            self.item.pieces[piece].keep,
-        )
-        places = np.arange(start, stop)
-        return places if self.unknown is None else places[tokens[start:stop] != self.unknown]
+        """Return which tokens of a piece can be scored: those kept that are letters."""
+        tokens = self.item.pieces[piece].tokens["input_ids"]
+        places = np.arange(*self.item.pieces[piece].keep)
+        return places[~np.isin(tokens[places], self.unscored)]
 
     def add(self, piece: int, places: np.ndarray, logprobs: Tensor) -> None:
         """Take the log-probabilities of the tokens at some places of a piece."""
@@ -395,11 +392,18 @@ class _Sums:
         return item_row(self.item, results, status)
 
 
+def _unscored(tokenizer: Tokenizer) -> np.ndarray:
+    """Return the ids of tokens that stand for no base in particular: the unknown one, and Ns."""
+    ids = [i for i, token in enumerate(tokenizer.vocabulary) if token and not token.strip("Nn")]
+    return np.array(ids if tokenizer.unknown is None else [*ids, tokenizer.unknown], np.int64)
+
+
 def _score_causal(
     model: Model, budget: int, items: list[Item], advance: Advance
 ) -> tuple[list[dict[str, object]], dict[str, Any]]:
     tokenizer = tokenizer_of(model)
-    sums = [_Sums(item, tokenizer.unknown) for item in items]
+    unscored = _unscored(tokenizer)
+    sums = [_Sums(item, unscored) for item in items]
     pieces = [(i, k) for i, item in enumerate(items) for k in range(len(item.pieces))]
     tokens = [items[i].pieces[k].tokens for i, k in pieces]
     for batch in batches(tokens, tokenizer, max_tokens=budget, device=model.device):
@@ -420,7 +424,8 @@ def _score_causal(
 def _score_masked(
     model: Model, budget: int, mask_stride: int | None, items: list[Item], advance: Advance
 ) -> tuple[list[dict[str, object]], dict[str, Any]]:
-    sums = [_Sums(item, tokenizer_of(model).unknown) for item in items]
+    unscored = _unscored(tokenizer_of(model))
+    sums = [_Sums(item, unscored) for item in items]
     asked = [
         (i, k, places)
         for i, item in enumerate(items)
