@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from lexome.inference.variants import influence, inner_products, score_variants, site_logits
+
+from lexome.formats import Genome
+from lexome.inference.sites import influence, inner_products, site_logits
+from lexome.inference.variants import score_variants
+from lexome.sequence import Variant, reverse_complement
 
 SYSTEM = "gpn"
 
@@ -67,18 +71,21 @@ def test_variant_scores_are_the_authors(case):
             (f"llr_fwd.w{window}", "masked_llr_forward"),
             (f"llr_rev.w{window}", "masked_llr_reverse"),
         ):
-            values = [getattr(row, column) for row in rows]
+            values = [row.scores.get(column) for row in rows]
             scores = torch.tensor([nan if v is None else v for v in values], dtype=torch.float32)
             case.check(name, scores, atol=1e-4, where=good)
     sites = [(p["chrom"], p["pos"] - 1) for p in case.io["logits_positions"]]
     for name in [n for n in case.tensors if n.startswith("acgt_logits.w")]:
         window = int(name.split(".w")[1])
-        case.check(name, torch.as_tensor(site_logits(model, genome, sites, window)), atol=1e-4)
-    check_whole_window_scores(case, model, genome)
+        scores = torch.as_tensor(site_logits(model, Genome(genome), sites, window))
+        case.check(name, scores, atol=1e-4)
+    check_whole_window_scores(case, model, Genome(genome))
 
 
 def check_whole_window_scores(case, model, genome):
-    variants = [(v["chrom"], v["pos"] - 1, v["ref"], v["alt"]) for v in case.io["variants"]]
+    variants = [
+        Variant(v["chrom"], v["pos"] - 1, "", v["ref"], v["alt"]) for v in case.io["variants"]
+    ]
     for kind, function in (("influence", influence), ("inner_products", inner_products)):
         for name in [n for n in case.tensors if n.startswith(f"{kind}.w")]:
             window = int(name.split(".w")[1])
@@ -89,9 +96,6 @@ def check_whole_window_scores(case, model, genome):
 def test_window_embeddings_are_the_authors(case):
     if "embedding" not in case.io:
         pytest.skip("no embeddings in this case")
-    from lexome.formats.fasta import Genome
-    from lexome.sequence.alphabets import reverse_complement
-
     model, spec = case.load(), case.io["embedding"]
     genome, middle = Genome(case.folder / "genome.fa"), spec["center_window_size"]
     rows = []
