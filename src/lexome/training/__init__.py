@@ -1,0 +1,1 @@
+"""Windows of genomes, pretraining from recipes, and vocabularies learnt from FASTA."""

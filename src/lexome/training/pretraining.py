@@ -1,0 +1,527 @@
+"""Pretraining of any sequence model from FASTA files."""
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from lexome import __version__
+from lexome.catalog import families, load, new
+from lexome.core import InputError, need, pick
+from lexome.core.precision import choose_device, choose_precision
+from lexome.model import Model
+from lexome.sequence import Interval
+from lexome.tokenizers import read_tokenizer
+from lexome.training.datasets import Examples, MicroBatches, Objective, Validation
+from lexome.training.letters import encode_letters
+from lexome.training.recipe import takes_recipe
+from lexome.training.runs import Measurement, Run, Watcher
+from lexome.training.schedules import SCHEDULES, Schedule, plan_stages
+from lexome.training.windows import split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """What came out of a run.
+
+    Attributes
+    ----------
+    model
+        Folder of the model after the last step, in its official layout.
+    best
+        Folder of the model with the lowest validation loss; None without validation.
+    steps, tokens, seconds
+        Updates, tokens trained on, and time; pauses before a resumption are not counted.
+    parameters
+        Size of the model.
+    precision
+        Number type of the matrix products.
+    loss
+        Mean training loss at the end, nats per target.
+    validation_nats, validation_bits_per_base
+        Surprise of the model of the last step on what was held out, per target and per letter;
+        None without validation.
+    history
+        All measurements, in the order of steps.
+    """
+
+    model: Path
+    best: Path | None
+    steps: int
+    tokens: int
+    seconds: float
+    parameters: int
+    precision: str
+    loss: float
+    validation_nats: float | None
+    validation_bits_per_base: float | None
+    history: tuple[Measurement, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.parameters:,} parameters, {self.steps:,} steps, {self.tokens:,} tokens in "
+            f"{self.seconds:,.0f} s ({self.precision})",
+            f"training loss {self.loss:.4f} nats per target",
+        ]
+        if self.validation_nats is not None:
+            lines.append(
+                f"held out: {self.validation_nats:.4f} nats per target, "
+                f"{self.validation_bits_per_base:.4f} bits per base"
+            )
+        return "\n".join([*lines, f"model in {self.model}"])
+
+
+@takes_recipe("pretrain")
+def pretrain(
+    recipe: str | Path | None = None,
+    *,
+    fasta: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    family: str | None = None,
+    sizes: Mapping[str, bool | int | float | str] | None = None,
+    model: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    regions: str | Path | None = None,
+    validation: Sequence[str | Interval] = (),
+    validation_windows: int = 1024,
+    length_bp: int | None = None,
+    length_tokens: int | None = None,
+    length_warmup: Sequence[Mapping[str, int]] = (),
+    unknown_share: float = 0.1,
+    both_strands: bool = True,
+    mask_rate: float = 0.15,
+    ignore_unknown: bool = False,
+    soft_mask_weight: float = 1.0,
+    validation_soft_mask_weight: float = 1.0,
+    steps: int = 10_000,
+    batch_size: int = 32,
+    accumulate: int = 1,
+    learning_rate: float = 6e-4,
+    schedule: Schedule = "cosine",
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+    final_rate: float = 0.0,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    clip: float = 1.0,
+    precision: str = "float32",
+    seed: int = 0,
+    workers: int = 0,
+    log_every: int = 10,
+    evaluate_every: int | None = None,
+    save_every: int | None = None,
+    keep_checkpoints: int = 2,
+    resume: bool = True,
+    progress: bool | Watcher = True,
+) -> Pretraining:
+    """Train a model from genomes, from random weights or onward from a checkpoint.
+
+    A run that was stopped or killed goes on where its last checkpoint is when the same call is
+    made again, to the same loss curve. Several processes (torchrun) share the windows of a step.
+
+    Parameters
+    ----------
+    recipe
+        A YAML file with any of the arguments below, or the name of a recipe that comes with
+        lexome, such as ``gpn-small``. Arguments given beside it win.
+    fasta
+        Genomes: FASTA files, plain, gzip or bgzip.
+    out
+        Folder of the run. Gets ``model/`` (last step) and ``best/`` (lowest validation loss) in
+        the official layout, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``, and ``cache/``
+        with a byte per base, which may be deleted.
+    family
+        Family of a new model, or of `model` where its files do not tell.
+    sizes
+        Sizes of a new model: fields of the family's configuration, e.g. ``width`` and ``depth``.
+    model
+        Release or folder to go on from, instead of a new model.
+    tokenizer
+        Folder with a tokenizer.json, for new models whose words come from a file; `lexome
+        tokenizer` makes one.
+    regions
+        BED of the regions to train on; everything by default. Each base is as likely as any
+        other; a region shorter than a window is widened to one.
+    validation
+        What to hold out: contigs (``chr4``), regions (``chr5:1000-2000``, 0-based half-open), or
+        BED files. No training window touches it.
+    validation_windows
+        Most windows to validate on, taken at even distances.
+    length_bp
+        Letters in a window. Give this or `length_tokens`.
+    length_tokens
+        Tokens in a window, special tokens included; the window ends where they are full.
+    length_warmup
+        Stages of shorter windows to begin with: ``steps``, ``length``, and ``batch`` if it
+        differs. What is left of `steps` has full length.
+    unknown_share
+        Windows with a larger share of letters other than A, C, G, T and U are left out.
+    both_strands
+        Whether half of the windows are reverse complements.
+    mask_rate
+        Share of tokens that masked models predict: 80 % of them hidden, 10 % replaced, 10 % kept.
+    ignore_unknown
+        Whether tokens with letters other than A, C, G, T and U carry no loss.
+    soft_mask_weight
+        Weight of lower-case letters in the training loss of masked models; upper case has 1.
+    validation_soft_mask_weight
+        The same in validation.
+    steps
+        Updates of the weights.
+    batch_size
+        Windows in a step, over all processes and micro-batches.
+    accumulate
+        Micro-batches into which each process cuts its share of a step, to save memory.
+    learning_rate
+        The highest.
+    schedule
+        How the learning rate falls: ``constant``, ``linear`` or ``cosine``.
+    warmup_steps
+        Steps over which it rises.
+    decay_steps
+        Steps at the end over which it falls; all after the warm-up by default.
+    final_rate
+        Share of the learning rate that is left after the last step.
+    weight_decay
+        Of weights; biases, norms and what the family's authors spare get none.
+    betas, eps
+        Of AdamW.
+    clip
+        Largest norm of the gradient; 0 for no limit.
+    precision
+        ``float32``, ``bfloat16``, ``float16`` (GPU) or ``auto`` (bfloat16 where the hardware
+        multiplies it natively): number type of the matrix products. Weights stay float32.
+    seed
+        Of weights, windows, strands, masks and dropout.
+    workers
+        Processes that prepare batches beside the one that trains.
+    log_every
+        Steps between two measurements of the training loss.
+    evaluate_every
+        Steps between two validations; a tenth of the run by default.
+    save_every
+        Steps between two checkpoints; a tenth of the run by default.
+    keep_checkpoints
+        Newest checkpoints to keep.
+    resume
+        Whether to go on with a run in `out`; otherwise it is deleted first.
+    progress
+        Whether to draw a bar on standard error; or a function that takes every measurement.
+
+    Returns
+    -------
+    Folders, loss curve and validation. A run that is already done is returned as it was.
+
+    Raises
+    ------
+    InputError
+        If arguments do not go together, no window can be trained on, the folder holds another
+        run, or the loss becomes infinite.
+    MissingExtra
+        If the train extra is not installed.
+    """
+    need("transformers", "train", "to train")
+    need("accelerate", "train", "to train")
+    need("tensorboard", "train", "to train")
+    fasta = [fasta] if isinstance(fasta, str | Path) else list(fasta)
+    validation = [validation] if isinstance(validation, str | Interval) else list(validation)
+    _check_numbers(locals())
+    if not fasta or out is None:
+        raise InputError(
+            f"{'fasta' if not fasta else 'out'} is missing. Expected FASTA files to train on and "
+            "a folder for the run: pretrain(..., fasta=['genome.fa'], out='run')."
+        )
+    length, in_tokens = _window(length_bp, length_tokens)
+    network = _network(model, family, sizes or {}, tokenizer, seed=seed)
+    objective = Objective(
+        kind=cast(Any, network.family.objective),
+        mask_rate=mask_rate,
+        ignore_unknown=ignore_unknown,
+        soft_mask_weight=soft_mask_weight,
+    )
+    examples = _examples(network, objective, length, in_tokens=in_tokens)
+    if objective.kind == "causal" and {soft_mask_weight, validation_soft_mask_weight} != {1}:
+        raise InputError(
+            f"soft_mask_weight is {soft_mask_weight}, but {network.family.title} predicts the "
+            "next token, whose loss has no weights. Leave it at 1, or train a masked model."
+        )
+    choice = choose_precision(precision, choose_device("auto"))
+    if choice.dtype == torch.float16 and not torch.cuda.is_available():
+        raise InputError("precision='float16' trains on a GPU only. Use 'auto' or 'float32'.")
+
+    from lexome.training.trainer import Optimization, Pretrainer, Rhythm, trainer_arguments
+
+    run = Run(Path(out))
+    optimization = Optimization(
+        steps=steps,
+        learning_rate=learning_rate,
+        schedule=pick("schedule", schedule, SCHEDULES),  # type: ignore[arg-type]
+        warmup_steps=warmup_steps,
+        decay_steps=decay_steps,
+        final_rate=final_rate,
+        weight_decay=weight_decay,
+        betas=(betas[0], betas[1]),
+        eps=eps,
+        clip=clip,
+        accumulate=accumulate,
+    )
+    tenth = max(1, steps // 10)
+    rhythm = Rhythm(
+        log_every=log_every,
+        evaluate_every=evaluate_every or tenth,
+        save_every=save_every or tenth,
+        keep_checkpoints=keep_checkpoints,
+    )
+    arguments = trainer_arguments(run, optimization, seed=seed, autocast=choice.dtype)
+    is_first = arguments.process_index == 0
+    stages = plan_stages(
+        length_warmup,
+        steps=steps,
+        length=length,
+        batch=batch_size,
+        parts=accumulate * arguments.world_size,
+    )
+    asked = {
+        "family": network.family.name,
+        "model": None if model is None else network.checkpoint_sha256(),
+        "sizes": asdict(network.config),
+        "tokenizer": _hash(*(network.tokenizer.files().values() if network.tokenizer else ())),
+        "length_in_tokens": in_tokens,
+        "stages": [asdict(stage) for stage in stages],
+        **asdict(replace(optimization, accumulate=0)),
+        **asdict(objective),
+        "validation_soft_mask_weight": validation_soft_mask_weight,
+        "validation_windows": validation_windows,
+        "unknown_share": unknown_share,
+        "both_strands": both_strands,
+        "precision": choice.name,
+        "seed": seed,
+    }
+    with arguments.main_process_first(local=False):
+        run.claim(asked, resume=resume or not is_first)
+        letters = encode_letters(fasta, run.cache)
+        parts = split(letters, regions=regions, validation=validation)
+        run.confirm("fasta", letters.sha256)
+        run.confirm("regions and validation", _hash(parts.training, parts.held_out))
+    if (done := run.result()) is not None:
+        return _read_result(run, done)
+    batches = MicroBatches(
+        letters,
+        parts,
+        examples,
+        stages=stages,
+        in_tokens=in_tokens,
+        seed=seed,
+        both_strands=both_strands,
+        unknown_share=unknown_share,
+        accumulate=accumulate,
+        rank=arguments.process_index,
+        processes=arguments.world_size,
+    )
+    held_out = None
+    if len(parts.held_out):
+        held_out = batches.validation(
+            soft_mask_weight=validation_soft_mask_weight, most=validation_windows
+        )
+    if progress is True and is_first:
+        print(_announcement(network, batches, held_out, choice.name), file=sys.stderr)
+    trainer = Pretrainer(
+        network,
+        arguments,
+        batches=batches,
+        validation=held_out,
+        optimization=optimization,
+        rhythm=rhythm,
+        run=run,
+        autocast=choice.dtype,
+        workers=workers,
+        watch=None if isinstance(progress, bool) else progress,
+        progress=progress is True,
+    )
+    trainer.fit()
+    if is_first:
+        trainer.network.save(run.model)
+        run.finish(
+            {
+                "lexome": __version__,
+                "parameters": network.count_parameters(),
+                "precision": choice.name,
+                "seconds": round(trainer.seconds, 3),
+            }
+        )
+    trainer.accelerator.wait_for_everyone()
+    return _read_result(run, cast(dict[str, Any], run.result()))
+
+
+_WHOLE = {  # least value: arguments
+    1: (
+        *("steps", "batch_size", "accumulate", "decay_steps", "length_bp", "length_tokens"),
+        *("validation_windows", "log_every", "evaluate_every", "save_every", "keep_checkpoints"),
+    ),
+    0: ("warmup_steps", "seed", "workers"),
+}
+_SHARES = ("mask_rate", "unknown_share", "final_rate")
+_WEIGHTS = ("soft_mask_weight", "validation_soft_mask_weight")
+
+
+def _check_numbers(arguments: Mapping[str, Any]) -> None:
+    for least, names in _WHOLE.items():
+        for name in names:
+            value = arguments[name]
+            if value is not None and (type(value) is not int or value < least):
+                raise InputError(
+                    f"{name} is {value!r}. Expected a whole number of at least {least}."
+                )
+    for names, high, expected in (
+        ((*_SHARES, *_WEIGHTS), 1.0, "between 0 and 1"),
+        (("learning_rate", "weight_decay", "clip", "eps"), float("inf"), "of at least 0"),
+    ):
+        for name in names:
+            value = arguments[name]
+            if type(value) not in (int, float) or not 0 <= value <= high:
+                raise InputError(f"{name} is {value!r}. Expected a number {expected}.")
+    if len(arguments["betas"]) != 2 or not all(0 <= beta < 1 for beta in arguments["betas"]):
+        raise InputError(
+            f"betas are {arguments['betas']!r}. Expected two numbers below 1, e.g. [0.9, 0.98]."
+        )
+
+
+def _window(length_bp: int | None, length_tokens: int | None) -> tuple[int, bool]:
+    if (length_bp is None) == (length_tokens is None):
+        given = "neither is" if length_bp is None else "both are"
+        raise InputError(
+            f"a window has either length_bp letters or length_tokens tokens; {given} given. "
+            "Give one, e.g. length_bp=512."
+        )
+    return (length_bp, False) if length_bp is not None else (cast(int, length_tokens), True)
+
+
+def _network(
+    model: str | Path | None,
+    family: str | None,
+    sizes: Mapping[str, Any],
+    tokenizer: str | Path | None,
+    *,
+    seed: int,
+) -> Model:
+    """Load or make the model to train, with its tokenizer."""
+    if model is not None:
+        if sizes or tokenizer is not None:
+            raise InputError(
+                f"{'sizes' if sizes else 'tokenizer'} was given beside model={str(model)!r}, which "
+                "has its own. Leave it out, or leave out model to train a new one."
+            )
+        network = load(model, family=family, device="cpu")
+        wanted = next(iter(network.family.heads))
+        if network.head_name != wanted:
+            raise InputError(
+                f"{model} has {'no head' if network.head_name is None else network.head_name}, "
+                f"but pretraining needs the {wanted!r} head. Give the pretrained checkpoint."
+            )
+    elif family is None:
+        raise InputError(
+            "there is no model to train. Give the family of a new one (one of "
+            f"{', '.join(families())}), a recipe, or model= to go on from."
+        )
+    else:
+        sizes = dict(sizes)
+        known = families()[pick("family", family, families())]
+        words = None
+        if tokenizer is not None:
+            folder = Path(tokenizer)
+            folder = folder.parent if folder.name == "tokenizer.json" else folder
+            words = read_tokenizer(folder)
+            if words is None:
+                raise InputError(
+                    f"{folder} has no tokenizer.json. Expected the folder that `lexome tokenizer` "
+                    "wrote, or that of a release."
+                )
+            sizes.setdefault("vocab_size", len(words.vocabulary))
+        network = new(family, seed=seed, **sizes)
+        if tokenizer is not None:
+            network.tokenizer = known.tokenizer(folder, network.config)
+    if network.family.objective not in {"masked", "causal"}:
+        raise InputError(
+            f"{network.family.title} does not read sequences, so it cannot be pretrained on FASTA."
+        )
+    return network
+
+
+def _examples(network: Model, objective: Objective, length: int, *, in_tokens: bool) -> Examples:
+    """Check that the model can read windows of this length."""
+    title, words = network.family.title, network.tokenizer
+    if words is None:
+        raise InputError(
+            f"{title} reads words that are learnt from sequence first. Make them with `lexome "
+            "tokenizer --fasta genome.fa --out words` and give tokenizer='words'."
+        )
+    if objective.kind == "masked" and words.mask is None:
+        raise InputError(f"the tokenizer of {title} has no mask token. Give one that has.")
+    examples = Examples(words, objective)
+    tokens = length if in_tokens else length + examples.special_tokens
+    if tokens <= examples.special_tokens:
+        raise InputError(
+            f"length_tokens is {length}, of which {examples.special_tokens} are special tokens. "
+            "Choose longer windows."
+        )
+    context = network.context
+    if context is not None and tokens > context and examples.letters_per_token.max() == 1:
+        raise InputError(
+            f"a window has {tokens:,} tokens with special tokens, but this {title} reads at most "
+            f"{context:,}. Choose shorter windows, or a model made for longer ones (sizes)."
+        )
+    return examples
+
+
+def _announcement(
+    network: Model, batches: MicroBatches, held_out: Validation | None, precision: str
+) -> str:
+    letters, length = batches.letters, batches.letters_of(batches.stages[-1])
+    short = [c.end - c.start for c in letters.contigs if c.end - c.start < length]
+    lines = [
+        f"{network.family.title}, {network.count_parameters():,} parameters, {precision}",
+        f"{len(letters):,} letters in {len(letters.contigs):,} contigs; windows of {length:,} "
+        f"may begin at {batches.windows():,} places",
+    ]
+    if short:
+        lines.append(
+            f"{len(short):,} contigs ({sum(short):,} letters) are shorter than a window and "
+            "are not trained on"
+        )
+    if held_out is not None:
+        spans = batches.split.held_out
+        lines.append(
+            f"{int((spans[:, 1] - spans[:, 0]).sum()):,} letters held out; validation looks at "
+            f"{len(held_out):,} windows"
+        )
+    return "\n".join(lines)
+
+
+def _read_result(run: Run, result: Mapping[str, Any]) -> Pretraining:
+    history = tuple(run.history())
+    validated = [each for each in history if each.validation_nats is not None]
+    return Pretraining(
+        model=run.model,
+        best=run.best if validated else None,
+        steps=history[-1].step,
+        tokens=history[-1].tokens,
+        seconds=result["seconds"],
+        parameters=result["parameters"],
+        precision=result["precision"],
+        loss=[each.loss for each in history if each.loss is not None][-1],
+        validation_nats=validated[-1].validation_nats if validated else None,
+        validation_bits_per_base=validated[-1].validation_bits_per_base if validated else None,
+        history=history,
+    )
+
+
+def _hash(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,296 @@
+"""Pretraining end to end: three families learn, runs survive kills, mistakes are explained."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lexome.catalog import load
+from lexome.core import InputError, MissingExtra, UnknownName
+from lexome.training.datasets import Examples, MicroBatches, Objective
+from lexome.training.letters import encode_letters
+from lexome.training.pretraining import Pretraining, pretrain
+from lexome.training.schedules import plan_stages
+from lexome.training.validation import validate
+from lexome.training.windows import split
+
+SCRIPT = """
+import json, os, signal, sys
+from lexome.training.pretraining import pretrain
+
+arguments = json.loads(sys.argv[1])
+kill_at = arguments.pop("kill_at", None)
+
+def watch(measurement):
+    if measurement.step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pretrain(**arguments, progress=watch)
+"""
+
+
+def losses(result: Pretraining) -> list[float]:
+    return [each.loss for each in result.history if each.loss is not None]
+
+
+def start(arguments, **environment) -> subprocess.Popen:
+    """Run `pretrain` in a process of its own."""
+    plain = {k: v for k, v in arguments.items() if k != "progress"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(plain, default=str)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory) -> dict[str, Pretraining]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        family: pretrain(**tiny(family, out=folder / family))
+        for family in ("gpn", "dnabert2", "hyenadna")
+    }
+
+
+FAMILIES = pytest.mark.parametrize("family", ["gpn", "dnabert2", "hyenadna"])
+
+
+@FAMILIES
+def test_every_family_learns(family, trained):
+    curve = losses(trained[family])
+    assert curve[-1] < 0.85 * curve[0]
+
+
+@FAMILIES
+def test_what_was_learnt_holds_on_what_was_held_out(family, trained):
+    result = trained[family]
+    validated = [h.validation_nats for h in result.history if h.validation_nats is not None]
+    assert len(validated) == 10
+    assert validated[-1] < validated[0]
+    assert result.validation_bits_per_base is not None
+    assert result.validation_bits_per_base < 1.9  # equal letters would cost 2
+
+
+def held_out(genome, folder, model, arguments) -> float:
+    """Validate a model outside the run."""
+    letters = encode_letters([genome], folder)
+    examples = Examples(model.tokenizer, Objective(kind=model.family.objective))
+    length = arguments.get("length_bp") or arguments["length_tokens"]
+    batches = MicroBatches(
+        letters,
+        split(letters, validation=["two"]),
+        examples,
+        stages=plan_stages([], steps=1, length=length, batch=8, parts=1),
+        in_tokens="length_tokens" in arguments,
+        seed=0,
+        both_strands=True,
+        unknown_share=0.1,
+    )
+    validation = batches.validation(soft_mask_weight=1.0, most=1024)
+    return validate(model, validation.batches(3), validation.examples).nats
+
+
+@FAMILIES
+def test_the_saved_model_has_the_validation_loss_of_the_run(
+    family, trained, tiny, genome, tmp_path
+):
+    model = load(trained[family].model)
+    found = held_out(genome, tmp_path, model, tiny(family))
+    assert found == pytest.approx(trained[family].validation_nats, rel=1e-5)
+
+
+@FAMILIES
+def test_the_best_model_has_the_lowest_validation_loss(family, trained, tiny, genome, tmp_path):
+    history = trained[family].history
+    lowest = min(h.validation_nats for h in history if h.validation_nats is not None)
+    model = load(trained[family].best)
+    found = held_out(genome, tmp_path, model, tiny(family))
+    assert found == pytest.approx(lowest, rel=1e-5)
+
+
+@FAMILIES
+def test_a_checkpoint_is_a_model_too(family, trained):
+    folder = trained[family].model.parent / "checkpoints"
+    ours, final = load(folder / f"checkpoint-{trained[family].steps}"), load(trained[family].model)
+    for name, value in final.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_the_result_says_what_was_done(trained):
+    result = trained["hyenadna"]
+    assert result.steps == 30
+    assert result.tokens == 30 * 8 * 97
+    assert result.parameters == load(result.model).count_parameters()
+    text = str(result)
+    assert "30 steps" in text
+    assert "bits per base" in text
+
+
+def test_a_run_that_is_done_is_returned_as_it_was(trained, tiny):
+    again = pretrain(**tiny("gpn", out=trained["gpn"].model.parent))
+    assert again == trained["gpn"]
+
+
+def test_training_goes_on_from_a_checkpoint(trained, tiny, tmp_path):
+    arguments = tiny("gpn", out=tmp_path, model=trained["gpn"].model, steps=5, learning_rate=1e-4)
+    for key in ("family", "sizes"):
+        del arguments[key]
+    result = pretrain(**arguments)
+    assert result.loss < losses(trained["gpn"])[0]
+    assert (result.model / "config.json").read_bytes() == (
+        trained["gpn"].model / "config.json"
+    ).read_bytes()
+
+
+def test_lengths_can_be_warmed_up(tiny, tmp_path):
+    warmup = [{"steps": 10, "length": 24, "batch": 32}, {"steps": 10, "length": 48, "batch": 16}]
+    result = pretrain(**tiny("hyenadna", out=tmp_path, length_warmup=warmup))
+    assert result.tokens == 10 * (32 * 25 + 16 * 49 + 8 * 97)
+    assert result.loss < losses(result)[0]
+
+
+def test_a_killed_run_goes_on_to_the_same_loss_curve(tiny, tmp_path):
+    """With masks and dropout: both kinds of randomness have to come back."""
+    sizes = {"width": 32, "depth": 2, "heads": 4, "mlp_width": 64, "dropout": 0.2}
+    arguments = tiny(
+        "dnabert2", sizes=sizes, save_every=10, log_every=4, evaluate_every=12, steps=30
+    )
+    run = tmp_path / "run"
+    killed = start({**arguments, "out": run, "kill_at": 16})
+    expected = pretrain(**arguments, out=tmp_path / "straight")
+    _, errors = killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL, errors
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 16
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["checkpoint-10"]
+    resumed = pretrain(**arguments, out=run)
+    assert [h.step for h in resumed.history] == [h.step for h in expected.history]
+    assert [h.tokens for h in resumed.history] == [h.tokens for h in expected.history]
+    assert losses(resumed) == pytest.approx(losses(expected), abs=1e-6)
+    assert resumed.validation_nats == pytest.approx(expected.validation_nats, abs=1e-6)
+    ours, theirs = load(resumed.model).state_dict(), load(expected.model).state_dict()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6)
+
+
+def test_two_processes_train_as_one_does(tiny, tmp_path):
+    """They share the windows of a step, so the curve is that of one process."""
+    sizes = {"width": 16, "mlp_width": 32, "length": 98, "filter_width": 16, "dropout": 0.0}
+    arguments = tiny("hyenadna", sizes=sizes, steps=10)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        start({**arguments, "out": tmp_path / "two"}, RANK=rank, LOCAL_RANK=rank, **shared)
+        for rank in ("0", "1")
+    ]
+    one = pretrain(**arguments, out=tmp_path / "one")
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    two = pretrain(**arguments, out=tmp_path / "two")  # done: read from the folder
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    assert two.validation_nats == pytest.approx(one.validation_nats, abs=1e-5)
+    assert two.tokens == one.tokens
+
+
+# ------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fasta": []}, "fasta is missing"),
+        ({"out": None}, "out is missing"),
+        ({"fasta": ["no.fa"]}, "there is no file no.fa"),
+        ({"length_bp": None}, "either length_bp letters or length_tokens tokens; neither is given"),
+        ({"length_tokens": 9}, "both are given"),
+        ({"length_bp": 100}, "a window has 101 tokens .* reads at most 98"),
+        ({"length_bp": None, "length_tokens": 1}, "of which 1 are special tokens"),
+        ({"steps": 0}, "steps is 0. Expected a whole number of at least 1"),
+        ({"steps": 10.5}, "steps is 10.5. Expected a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'. Expected a number of at least 0"),
+        ({"mask_rate": 1.5}, "mask_rate is 1.5. Expected a number between 0 and 1"),
+        ({"betas": (0.9, 1.0)}, "betas are"),
+        ({"batch_size": 9, "accumulate": 2}, "9 windows cannot be cut into 2 equal parts"),
+        ({"soft_mask_weight": 0.1}, "predicts the next token, whose loss has no weights"),
+        ({"family": None}, "there is no model to train. Give the family"),
+        ({"model": "x"}, "sizes was given beside model='x'"),
+        ({"tokenizer": "."}, "has no tokenizer.json"),
+        ({"validation": ["one", "two"]}, "Hold out less"),
+        ({"precision": "float16"}, "trains on a GPU only"),
+    ],
+)
+def test_a_mistake_is_explained(given, message, tiny, tmp_path):
+    with pytest.raises(InputError, match=message):
+        pretrain(**tiny("hyenadna", **({"out": tmp_path} | given)))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"family": "hyena"}, "no family named 'hyena'. Did you mean 'hyenadna'"),
+        ({"sizes": {"widht": 8}}, "no setting of HyenaDNA named 'widht'. Did you mean 'width'"),
+        ({"schedule": "cosin"}, "no schedule named 'cosin'. Did you mean 'cosine'"),
+        ({"precision": "bf16"}, "no precision named 'bf16'"),
+        ({"validation": ["tow"]}, "no contig named 'tow'. Did you mean 'two'"),
+        ({"recipe": "hyenadna-smal-cpu"}, "Did you mean 'hyenadna-small-cpu'"),
+    ],
+)
+def test_a_misspelt_name_gets_a_suggestion(given, message, tiny, tmp_path):
+    with pytest.raises(UnknownName, match=message):
+        pretrain(**tiny("hyenadna", **({"out": tmp_path} | given)))
+
+
+def test_a_family_of_words_asks_for_its_tokenizer(tiny, tmp_path):
+    with pytest.raises(InputError, match="DNABERT-2 reads words that are learnt from sequence"):
+        pretrain(**tiny("dnabert2", out=tmp_path, tokenizer=None))
+
+
+def test_the_folder_of_another_run_is_refused(trained, tiny):
+    out = trained["gpn"].model.parent
+    with pytest.raises(InputError, match="other settings: seed was 0, now 1"):
+        pretrain(**tiny("gpn", out=out, seed=1))
+    with pytest.raises(InputError, match="other contents of regions and validation"):
+        pretrain(**tiny("gpn", out=out, validation=["two:0-1000"]))
+
+
+def test_a_run_can_be_deleted_and_started_anew(tiny, tmp_path):
+    first = pretrain(**tiny("gpn", out=tmp_path, steps=5))
+    second = pretrain(**tiny("gpn", out=tmp_path, steps=5, seed=1, resume=False))
+    assert losses(first) != losses(second)
+    assert len(second.history) == len(first.history)
+
+
+def test_without_the_train_extra_it_says_how_to_get_it(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'lexome\[train\]'"):
+        pretrain(**tiny("gpn", out=tmp_path))
+
+
+def test_recipes_and_their_overrides(tiny, tmp_path):
+    recipe = tmp_path / "run.yaml"
+    recipe.write_text("# lexome pretrain\nsteps: 4\nlearning_rate: 1e-3\nlog_every: 1\n")
+    arguments = {k: v for k, v in tiny("gpn").items() if k not in ("steps", "learning_rate")}
+    result = pretrain(
+        recipe, **(arguments | {"out": tmp_path / "run", "log_every": 2, "save_every": 4})
+    )
+    assert [h.step for h in result.history if h.loss is not None] == [2, 4]
+    assert max(h.learning_rate or 0 for h in result.history) < 1e-3
+
+
+def test_relative_paths_and_single_files_will_do(tiny, genome, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("g.fa").write_bytes(genome.read_bytes())
+    result = pretrain(**tiny("gpn", fasta="g.fa", validation="two", out="run", steps=2))
+    assert result.model == Path("run/model")
+    assert load("run/model").family.name == "gpn"

@@ -1,0 +1,69 @@
+"""Recipes: found by name or path, checked, and overruled by what is given beside them."""
+
+import inspect
+
+import pytest
+
+from lexome.core import InputError, UnknownName
+from lexome.training.recipe import bundled_recipes, find_recipe, takes_recipe
+
+
+@takes_recipe("pretrain")
+def train(recipe=None, *, fasta=(), steps: int = 3, rate: float = 0.5):
+    return recipe, fasta, steps, rate
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("# lexome pretrain\nsteps: 10\nrate: 1e-3\n")
+    return path
+
+
+def test_a_recipe_gives_arguments(recipe):
+    assert train(recipe, fasta=["a.fa"]) == (recipe, ["a.fa"], 10, 1e-3)
+
+
+def test_what_is_given_beside_it_wins_even_if_it_is_the_default(recipe):
+    assert train(recipe, steps=3)[2] == 3
+
+
+def test_without_a_recipe_nothing_changes():
+    assert train(steps=4) == (None, (), 4, 0.5)
+
+
+def test_the_signature_stays_for_the_command_line():
+    assert list(inspect.signature(train).parameters) == ["recipe", "fasta", "steps", "rate"]
+
+
+def test_a_misspelt_key_gets_a_suggestion(recipe):
+    recipe.write_text("stesp: 10\n")
+    with pytest.raises(UnknownName, match=r"'stesp'. Did you mean 'steps'"):
+        train(recipe)
+
+
+def test_a_recipe_cannot_name_another(recipe):
+    recipe.write_text("recipe: gpn-small\n")
+    with pytest.raises(UnknownName, match="no argument named 'recipe'"):
+        train(recipe)
+
+
+def test_bundled_recipes_go_by_their_name():
+    assert "gpn-small" in bundled_recipes("pretrain")
+    assert find_recipe("gpn-small", "pretrain").name == "gpn-small.yaml"
+
+
+def test_an_unknown_recipe_gets_a_suggestion():
+    with pytest.raises(UnknownName, match=r"no recipe named 'gpn-smal'. Did you mean 'gpn-small'"):
+        find_recipe("gpn-smal", "pretrain")
+
+
+@pytest.mark.parametrize("path", ["no.yaml", "./no", "folder/no"])
+def test_a_missing_file_is_an_error(path):
+    with pytest.raises(InputError, match=r"there is no file .*no"):
+        find_recipe(path, "pretrain")
+
+
+def test_a_recipe_of_another_command_is_not_offered():
+    with pytest.raises(UnknownName):
+        find_recipe("gpn-small", "finetune")
