@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -306,9 +306,11 @@ def score_variants(
     made = provenance(model, "score", settings)
     if out is None:
         scores: list[VariantScore] = []
-        summary = _run(
-            alleles(), scorer, lambda block: scores.extend(a.score for a in block), 0, progress
-        )
+
+        def collect(block: Sequence[_Allele]) -> None:
+            scores.extend(allele.score for allele in block)
+
+        summary = _run(alleles(), scorer, collect, progress=progress)
         _refuse_wrong_genome(summary, reference)
         return VariantScores(rows=tuple(scores), columns=names, provenance=made, summary=summary)
     write = _writer(out, reader, columns, reference, info_prefix, both_strands=both_strands)
@@ -325,7 +327,7 @@ def score_variants(
             store.append([_row(allele, names) for allele in block])
 
         try:
-            summary = _run(alleles(), scorer, keep, store.rows_done, progress)
+            summary = _run(alleles(), scorer, keep, done=store.rows_done, progress=progress)
         except BaseException:
             if store.rows_done:
                 print(
@@ -434,13 +436,14 @@ def _record_alleles(
         position=record.position,
         id=record.id,
         ref=record.ref,
-        alt="",
+        alt=",".join(record.alts),
         row_1based=record.row_number_1based,
         status="malformed" if record.problem else "no_alt",
     )
     variants = record.variants()
     if not variants:
         yield _Allele(score=blank, cells=cells)
+        return
     for variant, alt in zip(variants, record.alts, strict=True):
         score = replace(blank, alt=alt)
         if contig is None:
@@ -505,6 +508,8 @@ class _Scorer:
 
     def _at_sites(self, variants: Mapping[int, Variant]) -> dict[int, dict[str, float]]:
         """Score single-base substitutions; all alleles of a site share its masked passes."""
+        if not variants:
+            return {}
         sites = list(dict.fromkeys((v.contig, v.position) for v in variants.values()))
         place = {site: k for k, site in enumerate(sites)}
         windows = [centre_window(self.genome, *site, self.window_bp).upper() for site in sites]
@@ -562,7 +567,12 @@ def _strand_names(column: str, *, both_strands: bool) -> tuple[str, ...]:
 
 
 def _run(
-    alleles: Iterator[_Allele], scorer: _Scorer, keep: Any, done: int, progress: bool | None
+    alleles: Iterator[_Allele],
+    scorer: _Scorer,
+    keep: Callable[[Sequence[_Allele]], object],
+    *,
+    done: int = 0,
+    progress: bool | None = None,
 ) -> VariantSummary:
     """Score all alleles behind the first `done`, in blocks, and hand them on in order."""
     began = time.perf_counter()
@@ -651,7 +661,7 @@ def _writer(
     status = InfoField(f"{prefix}_status", "A", "String", "ok, or why there is no score")
 
     def write(path: Path, stored: StoredRows, made: Mapping[str, object]) -> None:
-        meta = [f"lexome_{key}={value}" for key, value in made.items()]
+        meta = [f"lexome_{key.replace('lexome', 'version')}={value}" for key, value in made.items()]
         rows = stored.rows()
         info = [status, *fields.values()]
         lengths = genome.contigs
