@@ -95,6 +95,20 @@ def test_mappings_and_lists_of_them_are_json_on_the_command_line():
     assert complaint("m", "s", "--sizes", "depth=1").startswith("--sizes is not JSON: 'depth=1'.")
 
 
+def test_what_stands_behind_a_list_is_given_by_its_flag(capsys):
+    def train(fasta: Sequence[str | Path], out: str, *, size: int = 1) -> None:
+        """Do it."""
+
+    assert bind(train, ["a.fa", "b.fa", "--out", "o"], "lexome train") == {
+        "fasta": ["a.fa", "b.fa"],
+        "out": "o",
+    }
+    with pytest.raises(InputError, match="--out is missing"):
+        bind(train, ["a.fa", "o"], "lexome train")
+    bind(train, ["--help"], "lexome train")
+    assert capsys.readouterr().out.startswith("Usage: lexome train FASTA... --out OUT [OPTIONS]\n")
+
+
 def test_what_only_python_can_pass_is_no_flag():
     assert "--on-record" in complaint("m", "s", "--on-record", "x")
 

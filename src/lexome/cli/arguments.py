@@ -134,7 +134,10 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
             continue
         reduced = shell_type(parameter.annotation)
         if reduced is not None:
-            parameters[name] = parameter.replace(annotation=reduced)
+            # A list takes all words that follow, so what stands behind it needs its flag.
+            behind_list = any(map(_takes_all, parameters.values()))
+            kind = parameter.KEYWORD_ONLY if behind_list else parameter.kind
+            parameters[name] = parameter.replace(annotation=reduced, kind=kind)
         else:
             optional = parameter.default is not parameter.empty
             assert optional, f"{function.__name__}({name}) cannot be given on a command line"
@@ -142,12 +145,17 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
     return parameters
 
 
+def _takes_all(parameter: inspect.Parameter) -> bool:
+    types = (parameter.annotation, *get_args(parameter.annotation))
+    return parameter.kind is not parameter.KEYWORD_ONLY and list in map(get_origin, types)
+
+
 def _usage(program: str, parameters: Iterable[inspect.Parameter]) -> str:
     words = [program]
     for parameter in parameters:
         positional = parameter.kind is not parameter.KEYWORD_ONLY
         if positional:
-            name = parameter.name.upper()
+            name = parameter.name.upper() + ("..." if _takes_all(parameter) else "")
             words.append(name if parameter.default is parameter.empty else f"[{name}]")
         elif parameter.default is parameter.empty:
             flag = f"--{parameter.name.replace('_', '-')}"
