@@ -4,7 +4,7 @@ Axes: B batch, L tokens, D width, V vocabulary.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,9 @@ class Model(nn.Module):
         if input_ids is not None:
             inputs["input_ids"] = input_ids
         extra = {k: inputs.pop(k) for k in ("loss_weight",) if k in inputs}
-        hidden = self.backbone(keep=output_hidden_states, **inputs)
+        # A head may want the pieces of a long input by themselves.
+        pieces = getattr(self.head, "piece_tokens", None)
+        hidden = self.backbone(keep=output_hidden_states, piece_tokens=pieces, **inputs)
         batch = inputs | extra
         scores = loss = None
         if self.head is not None:
@@ -179,6 +181,34 @@ class Model(nn.Module):
             loss=loss,
             hidden_states=hidden.states,
         )
+
+    def attention(
+        self, input_ids: Tensor | None = None, *, layers: Sequence[int] = (-1,), **inputs: Any
+    ) -> tuple[Tensor, ...]:
+        """Return how much each token takes of each other in some layers.
+
+        Parameters
+        ----------
+        input_ids
+            Token ids (B, L).
+        layers
+            Which layers, 0-based; negative ones count from the end.
+        **inputs
+            What else the system takes.
+
+        Returns
+        -------
+        For each layer asked for, (B, heads, L, L); what a token takes stands in a row and sums to
+        1, with nothing from padding. Rows of padding mean nothing.
+
+        Raises
+        ------
+        InputError
+            If the model has no such layer, or no attention.
+        """
+        if input_ids is not None:
+            inputs["input_ids"] = input_ids
+        return self.backbone.attention(layers, **inputs)
 
     @property
     def device(self) -> torch.device:
@@ -325,12 +355,15 @@ class Model(nn.Module):
         layout
             The published form; by default the one the model was read from.
         ties
-            Whether to give tied tensors under all their names.
+            Whether to give tied parameters under all their names. Buffers always are.
         """
         layout = layout or self._layout()
         tensors, tied = self.names()
-        if ties:
-            tensors = tensors | {second: tensors[name] for second, name in tied.items()}
+        tensors = tensors | {
+            second: tensors[name]
+            for second, name in tied.items()
+            if ties or not isinstance(tensors[name], nn.Parameter)
+        }
         return to_published(layout.keys.published_names(tensors), tensors)
 
     def _layout(self) -> Layout:

@@ -2,7 +2,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexome.blocks import Alibi, PostNormBlock, SelfAttention, alibi_slopes, padding_bias
+from lexome.blocks import (
+    Alibi,
+    PostNormBlock,
+    PreNormBlock,
+    Rotary,
+    RotarySelfAttention,
+    SelfAttention,
+    alibi_slopes,
+    padding_bias,
+    turn,
+)
 from lexome.blocks.attention import attend
 
 
@@ -52,3 +62,47 @@ def test_what_is_padded_is_not_attended():
     padded = torch.cat([x, 100 * torch.randn(1, 3, 8)], dim=1)
     bias = padding_bias(torch.tensor([[1] * 5 + [0] * 3]), x.dtype)
     torch.testing.assert_close(layer(padded, bias)[:, :5], layer(x))
+
+
+def test_turned_attention_is_attention_over_turned_queries_and_keys():
+    torch.manual_seed(0)
+    layer = RotarySelfAttention(8, 2, rotary=Rotary(4))
+    x = torch.randn(3, 70, 8)
+    turns = layer.rotary(70, x)
+    bias = padding_bias(torch.arange(70).expand(3, 70) < 65, x.dtype)
+    q, k, v = layer.qkv(x).view(3, 70, 3, 2, 4).unbind(2)
+    q, k = turn(q, turns), turn(k, turns)
+    expected = attend(*(t.transpose(1, 2) for t in (q, k, v)), bias)
+    expected = layer.out(expected.transpose(1, 2).reshape(3, 70, 8))
+    torch.testing.assert_close(layer(x, (bias, turns)), expected)
+
+
+@pytest.mark.parametrize("block", [PostNormBlock, PreNormBlock])
+@pytest.mark.parametrize("length", [5, 80])
+def test_weights_are_those_with_which_a_layer_mixes(block, length):
+    torch.manual_seed(0)
+    rotary = Rotary(4)
+    bias = padding_bias(torch.arange(length)[None] < length - 2, torch.float32)
+    x = torch.randn(2, length, 8)
+    for attention, shared in (
+        (SelfAttention(8, 2), bias),
+        (RotarySelfAttention(8, 2, rotary=rotary), (bias, rotary(length, x))),
+    ):
+        layer = block(attention, torch.nn.Linear(8, 8), width=8, eps=1e-5)
+        weights = layer.weights(x, shared)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, length))
+        assert not weights[..., -2:].any()
+        seen = layer.attention_norm(x) if block is PreNormBlock else x
+        values = attention.qkv(seen).view(2, length, 3, 2, 4)[:, :, 2]
+        mixed = torch.einsum("bhqk,bkhe->bqhe", weights, values).flatten(2)
+        torch.testing.assert_close(attention.out(mixed), attention(seen, shared))
+
+
+def test_a_pre_norm_layer_adds_to_the_stream():
+    layer = PreNormBlock(SelfAttention(8, 2), torch.nn.Linear(8, 8), width=8, eps=1e-5)
+    torch.nn.init.zeros_(layer.attention.out.weight)
+    torch.nn.init.zeros_(layer.attention.out.bias)
+    torch.nn.init.zeros_(layer.mlp.weight)
+    torch.nn.init.zeros_(layer.mlp.bias)
+    x = torch.randn(1, 3, 8)
+    assert torch.equal(layer(x), x)

@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import nn
 
 from lexome.blocks import DecodeCache, Stack
+from lexome.core import InputError
 
 
 class Adder(nn.Module):
@@ -56,3 +58,67 @@ def test_the_cache_moves_on_by_the_tokens_seen():
     Tower()(x=X, cache=cache)
     Tower()(x=X[:, :1], cache=cache)
     assert cache.position == 5
+
+
+class Counter(Stack):
+    """Says where in its input each token stands, plus what is masked, and finishes by ten."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Adder(1)])
+
+    def begin(self, *, input_ids, attention_mask=None):
+        place = torch.arange(input_ids.shape[1]).expand(input_ids.shape).float()
+        hidden = 0 if attention_mask is None else 100 * (1 - attention_mask)
+        return (place + hidden)[..., None], 0.0
+
+    def finish(self, x):
+        return x + 10
+
+
+IDS = torch.zeros(2, 7, dtype=torch.long)
+
+
+def test_pieces_are_inputs_of_their_own_and_are_put_together_again():
+    hidden = Counter()(input_ids=IDS, piece_tokens=3, keep=True)
+    assert hidden.last[..., 0].tolist() == [[10, 11, 12, 10, 11, 12, 10]] * 2
+    assert hidden.states[1][..., 0].tolist() == [[0, 1, 2, 0, 1, 2, 0]] * 2
+
+
+def test_an_input_of_one_piece_stays_as_it_is():
+    hidden = Counter()(input_ids=IDS, piece_tokens=7)
+    assert hidden.last[0, :, 0].tolist() == [10, 11, 12, 13, 14, 15, 16]
+
+
+def test_the_last_piece_is_padded_and_the_padding_masked():
+    seen = {}
+
+    class Watcher(Counter):
+        def begin(self, *, input_ids, attention_mask=None):
+            seen.update(ids=input_ids, mask=attention_mask)
+            return super().begin(input_ids=input_ids, attention_mask=attention_mask)
+
+    Watcher()(input_ids=IDS[:1] + 5, piece_tokens=4)
+    assert seen["ids"].tolist() == [[5, 5, 5, 5], [5, 5, 5, 0]]
+    assert seen["mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+
+
+class Looker(Adder):
+    def weights(self, x, shared):
+        return x + self.step
+
+
+def test_attention_is_what_each_layer_says_of_the_stream_before_it():
+    tower = Tower()
+    tower.layers = nn.ModuleList([Looker(1), Looker(10), Looker(100)])
+    last, first = tower.attention([-1, 0], x=X)
+    assert (last[0, 0, 0].item(), first[0, 0, 0].item()) == (2 + 20 + 100, 1)
+    assert tower.attention([], x=X) == ()
+
+
+def test_layers_that_are_not_there_or_do_not_attend_are_named():
+    tower = Tower()
+    with pytest.raises(InputError, match="without attention"):
+        tower.attention([0], x=X)
+    with pytest.raises(InputError, match="from -3 to 2"):
+        tower.attention([3], x=X)

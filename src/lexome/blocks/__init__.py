@@ -3,6 +3,8 @@
 from lexome.blocks.attention import (
     Alibi,
     PostNormBlock,
+    PreNormBlock,
+    RotarySelfAttention,
     SelfAttention,
     alibi_slopes,
     padding_bias,
@@ -11,6 +13,7 @@ from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
 from lexome.blocks.linear import Linear, activated, by_rows, gelu_tanh
 from lexome.blocks.mlps import GatedMlp, Mlp
+from lexome.blocks.positions import Rotary, turn
 from lexome.blocks.stack import DecodeCache, Hidden, Stack
 
 __all__ = [
@@ -25,6 +28,9 @@ __all__ = [
     "MaskedTokenHead",
     "Mlp",
     "PostNormBlock",
+    "PreNormBlock",
+    "Rotary",
+    "RotarySelfAttention",
     "SelfAttention",
     "Stack",
     "TokenHead",
@@ -33,4 +39,5 @@ __all__ = [
     "by_rows",
     "gelu_tanh",
     "padding_bias",
+    "turn",
 ]

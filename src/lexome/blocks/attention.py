@@ -4,12 +4,14 @@ Axes: B batch, L tokens, D width, H heads, E head width.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexome.blocks.linear import Linear
+from lexome.blocks.positions import Rotary, Turns, turn
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -92,18 +94,46 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(width, 3 * width, bias=bias)
         self.out = Linear(width, width, bias=bias)
 
-    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Attend; `bias` broadcasts to (B, H, L, L) and is added to the scores."""
-        B, L, D = x_BLD.shape
-        q, k, v = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads).unbind(2)
-        mixed_BHLE = attend(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            bias,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        return self.out(mixed_BHLE.transpose(1, 2).reshape(B, L, D))
+    def forward(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Attend; `shared` is a bias on the scores that broadcasts to (B, H, L, L), or None."""
+        q_BHLE, k_BHLE, v_BHLE, bias = self._project(x_BLD, shared)
+        dropout = self.dropout if self.training else 0.0
+        mixed_BHLE = attend(q_BHLE, k_BHLE, v_BHLE, bias, dropout=dropout)
+        return self.out(mixed_BHLE.transpose(1, 2).flatten(2))
+
+    def weights(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Return how much each token takes of each other, (B, H, L, L); rows sum to 1."""
+        q_BHLE, k_BHLE, _, bias = self._project(x_BLD, shared)
+        scores = q_BHLE @ k_BHLE.transpose(-1, -2) / math.sqrt(q_BHLE.shape[-1])
+        return (scores if bias is None else scores + bias).softmax(-1)
+
+    def _project(self, x_BLD: Tensor, shared: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return queries, keys and values, (B, H, L, E) each, and the bias on the scores."""
+        packed = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1))
+        q_BHLE, k_BHLE, v_BHLE = packed.transpose(1, 3).unbind(2)
+        return q_BHLE, k_BHLE, v_BHLE, shared
+
+
+class RotarySelfAttention(SelfAttention):
+    """Softmax attention whose queries and keys are turned by their positions.
+
+    The layers of a backbone share `rotary`, and what it gives for a batch: `shared` is
+    ``(bias or None, turns)``.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, rotary: Rotary, dropout: float = 0.0, bias: bool = True
+    ):
+        super().__init__(width, heads, dropout=dropout, bias=bias)
+        self.rotary = rotary
+
+    def _project(
+        self, x_BLD: Tensor, shared: tuple[Tensor | None, Turns]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        bias, turns = shared
+        packed = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1))
+        q_BHLE, k_BHLE = turn(packed[:, :, :2], turns).transpose(1, 3).unbind(2)
+        return q_BHLE, k_BHLE, packed[:, :, 2].transpose(1, 2), bias
 
 
 class PostNormBlock(nn.Module):
@@ -118,7 +148,34 @@ class PostNormBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BLD: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Run the layer; `bias` goes to the attention."""
-        x_BLD = self.attention_norm(x_BLD + self.dropout(self.attention(x_BLD, bias)))
+    def forward(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Run the layer; `shared` goes to the attention."""
+        x_BLD = self.attention_norm(x_BLD + self.dropout(self.attention(x_BLD, shared)))
         return self.mlp_norm(x_BLD + self.dropout(self.mlp(x_BLD)))
+
+    def weights(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Return the attention weights of the layer, (B, H, L, L)."""
+        return self.attention.weights(x_BLD, shared)
+
+
+class PreNormBlock(nn.Module):
+    """x = x + attention(norm(x)); x = x + mlp(norm(x)) (Xiong et al. 2020, arXiv:2002.04745)."""
+
+    def __init__(
+        self, attention: nn.Module, mlp: nn.Module, *, width: int, eps: float, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.attention = attention
+        self.mlp_norm = nn.LayerNorm(width, eps)
+        self.mlp = mlp
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Run the layer; `shared` goes to the attention."""
+        x_BLD = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD), shared))
+        return x_BLD + self.dropout(self.mlp(self.mlp_norm(x_BLD)))
+
+    def weights(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
+        """Return the attention weights of the layer, (B, H, L, L)."""
+        return self.attention.weights(self.attention_norm(x_BLD), shared)

@@ -3,12 +3,15 @@
 Axes: B batch, L tokens, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from lexome.core import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,14 @@ class Stack(nn.Module):
         """Turn the stream after the last layer into the final hidden state."""
         return x
 
-    def forward(self, *, depth: int | None = None, keep: bool = False, **inputs: Any) -> Hidden:
+    def forward(
+        self,
+        *,
+        depth: int | None = None,
+        keep: bool = False,
+        piece_tokens: int | None = None,
+        **inputs: Any,
+    ) -> Hidden:
         """Run the layers.
 
         Parameters
@@ -80,21 +90,90 @@ class Stack(nn.Module):
             Stop after so many layers and return that stream as it is; None runs all and finishes.
         keep
             Whether to return the streams between the layers too.
+        piece_tokens
+            Let every stretch of so many tokens of a longer input be an input of its own. What is
+            returned is put together again.
         **inputs
             What `begin` takes.
         """
+        join = _same
+        if piece_tokens is not None:
+            inputs, join = _cut(inputs, piece_tokens)
         x, shared = self.begin(**inputs)
-        states = [x] if keep else []
+        states = [join(x)] if keep else []
         for layer in self.layers[:depth]:
             x = self._run(layer, x, shared)
             if keep:
-                states.append(x)
+                states.append(join(x))
         cache = inputs.get("cache")
         if cache is not None:
             cache.position += x.shape[1]
-        return Hidden(last=x if depth is not None else self.finish(x), states=tuple(states))
+        last = x if depth is not None else self.finish(x)
+        return Hidden(last=join(last), states=tuple(states))
+
+    def attention(self, layers: Sequence[int], **inputs: Any) -> tuple[Tensor, ...]:
+        """Return the attention weights of some layers, (B, H, L, L) each, in the order asked.
+
+        They are computed beside the ordinary run, which never makes them.
+
+        Parameters
+        ----------
+        layers
+            0-based; negative ones count from the end.
+        **inputs
+            What `begin` takes.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or layers mix tokens by other means.
+        """
+        count = len(self.layers)
+        if any(not -count <= i < count for i in layers):
+            raise InputError(
+                f"layers {list(layers)} were asked for, and the model has {count}. Expected "
+                f"numbers from {-count} to {count - 1}."
+            )
+        if not all(hasattr(layer, "weights") for layer in self.layers):
+            raise InputError(
+                f"{type(self).__name__} mixes tokens without attention, so that there are no "
+                "weights to look at. Ask a model that has attention, or attribute by gradients."
+            )
+        wanted = [i % count for i in layers]
+        x, shared = self.begin(**inputs)
+        found: dict[int, Tensor] = {}
+        for i, layer in enumerate(self.layers[: max(wanted, default=-1) + 1]):
+            if i in wanted:
+                found[i] = layer.weights(x, shared)
+            if len(found) < len(set(wanted)):
+                x = layer(x, shared)
+        return tuple(found[i] for i in wanted)
 
     def _run(self, layer: Callable[..., Tensor], x: Tensor, shared: Any) -> Tensor:
         if self.recompute and self.training and x.requires_grad:
             return checkpoint(layer, x, shared, use_reentrant=False)  # type: ignore[return-value]
         return layer(x, shared)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _cut(
+    inputs: dict[str, Any], piece_tokens: int
+) -> tuple[dict[str, Any], Callable[[Tensor], Tensor]]:
+    """View rows (B, L) as rows (B * pieces, piece); the last piece is padded, without attention."""
+    given = {name: value for name, value in inputs.items() if value is not None}
+    rows, length = next(iter(given.values())).shape[:2]
+    if length <= piece_tokens:
+        return inputs, _same
+    short = -length % piece_tokens
+    if short and "attention_mask" not in given:
+        shape = (rows, length)
+        place = next(iter(given.values())).device
+        given["attention_mask"] = torch.ones(shape, dtype=torch.long, device=place)
+    cut = {}
+    for name, value in given.items():
+        end = value.new_zeros(rows, short, *value.shape[2:])
+        cut[name] = torch.cat([value, end], 1).view(-1, piece_tokens, *value.shape[2:])
+    return cut, lambda x: x.reshape(rows, length + short, -1)[:, :length]

@@ -1,0 +1,54 @@
+"""Where a token stands, told to attention by turning queries and keys.
+
+Axes: B batch, L tokens, H heads, E head width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+Turns = tuple[Tensor, Tensor]
+"""Cosines and sines of the angles of each token, (L, E / 2) each."""
+
+
+class Rotary(nn.Module):
+    """Rotary positions: pair i of a head turns by position / base^(2 i / E).
+
+    Su et al. 2021, arXiv:2104.09864, section 3.2. The frequencies are part of published
+    checkpoints, once a layer; layers that share this module hold them once and want them equal.
+    """
+
+    float32 = True  # angles of thousands of radians need all the digits
+    inv_freq: Tensor
+
+    def __init__(self, head_width: int, *, base: float = 10_000.0):
+        super().__init__()
+        powers = torch.arange(0, head_width, 2).float() / head_width
+        self.register_buffer("inv_freq", 1.0 / base**powers)
+
+    def forward(self, length: int, like: Tensor, *, start: int = 0) -> Turns:
+        """Return the turns of `length` tokens from position `start` on, in the dtype of `like`."""
+        place_L = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+        angle = torch.outer(place_L, self.inv_freq.float())
+        return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+
+
+def turn(x: Tensor, turns: Turns) -> Tensor:
+    """Turn each pair (i, i + E / 2) of every head by its token's angle.
+
+    Parameters
+    ----------
+    x
+        Queries or keys (B, L, ..., E).
+    turns
+        Cosines and sines, (L, E / 2) each.
+
+    Examples
+    --------
+    >>> quarter = torch.tensor([[0.0]]), torch.tensor([[1.0]])
+    >>> turn(torch.tensor([[[2.0, 3.0]]]), quarter).tolist()
+    [[[-3.0, 2.0]]]
+    """
+    shape = turns[0].shape[:1] + (1,) * (x.dim() - 3) + turns[0].shape[1:]
+    cos, sin = (t.view(shape) for t in turns)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
