@@ -1,14 +1,19 @@
 """K-mers, overlapping or side by side, by arithmetic on byte look-ups."""
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
-from lexome.core import InputError
+from lexome.core import FormatError, InputError
 from lexome.tokenizers.base import Encoded, Tokenizer
+
+_PARTING = 5  # code of letters at which BERT's tokenizer may part a word, or that it drops
 
 
 def kmer_codes(letters: np.ndarray, k: int) -> np.ndarray:
@@ -60,6 +65,61 @@ def kmer_codes(letters: np.ndarray, k: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KmerVocabulary:
+    """What a published list of k-mers says.
+
+    Attributes
+    ----------
+    specials
+        Tokens before the k-mers.
+    letters
+        The four letters in the order in which it counts.
+    k
+        Letters per k-mer.
+    rest
+        Tokens after the k-mers.
+    """
+
+    specials: tuple[str, ...]
+    letters: str
+    k: int
+    rest: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return len(self.specials) + 4**self.k + len(self.rest)
+
+
+def read_kmers(path: Path) -> KmerVocabulary:
+    """Read a ``vocab.txt``: special tokens, all k-mers counted through, perhaps more.
+
+    Raises
+    ------
+    FormatError
+        If the words are not those.
+    """
+    try:
+        words = tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            path, f"is no text ({error}). Get it from the publisher again."
+        ) from error
+    first = next((i for i, word in enumerate(words) if word.isalpha()), len(words))
+    k = len(words[first]) if first < len(words) else 0
+    letters = "".join(word[-1] for word in words[first : first + 4])
+    stop = first + 4**k
+    if words[first:stop] != tuple(map("".join, product(letters, repeat=k))) or not k:
+        raise FormatError(
+            path,
+            "does not count through k-mers. Expected special tokens, then all k-mers of four "
+            "letters in order, the last letter changing first, such as AAA, AAT, AAC, AAG, ATA. "
+            "Get the publisher's file.",
+        )
+    return KmerVocabulary(specials=words[:first], letters=letters, k=k, rest=words[stop:])
+
+
+@dataclass(frozen=True, kw_only=True)
 class KmerPreset:
     """A k-mer vocabulary as data.
 
@@ -77,8 +137,14 @@ class KmerPreset:
         As in `LetterPreset`. A k-mer that holds another letter is one `unknown`.
     fold_case
         Whether lower-case letters count as upper-case ones.
+    words
+        Whether the authors write the k-mers as words of a text that BERT's tokenizer reads: white
+        space and punctuation in a k-mer part it into several unknown words.
     max_tokens
         Longest input including special tokens.
+    piece_tokens
+        Where the authors put special tokens around every piece of a long item: tokens of a piece,
+        special tokens included.
     """
 
     name: str
@@ -91,7 +157,9 @@ class KmerPreset:
     mask: str | None = "[MASK]"
     layout: str = "[CLS] {sequence} [SEP]"
     fold_case: bool = False
+    words: bool = False
     max_tokens: int | None = None
+    piece_tokens: int | None = None
 
 
 class KmerTokenizer(Tokenizer):
@@ -102,6 +170,9 @@ class KmerTokenizer(Tokenizer):
     >>> preset = KmerPreset(name="x", k=2, letters="ATCG")
     >>> KmerTokenizer(preset)(["AATN"])["input_ids"].tolist()
     [[2, 5, 6, 1, 3]]
+    >>> preset = KmerPreset(name="x", k=2, letters="ATCG", words=True)
+    >>> KmerTokenizer(preset)(["AA-T"])["input_ids"].tolist()
+    [[2, 5, 1, 1, 1, 1, 3]]
     """
 
     def __init__(self, preset: KmerPreset):
@@ -119,6 +190,9 @@ class KmerTokenizer(Tokenizer):
         )
         self.preset = preset
         table = bytearray([4] * 256)
+        if preset.words:
+            table = bytearray(4 if chr(i).isalnum() else _PARTING for i in range(128))
+            table += bytearray([_PARTING] * 128)
         for place, letter in enumerate(preset.letters):
             table[ord(letter)] = place
             if preset.fold_case:
@@ -146,12 +220,107 @@ class KmerTokenizer(Tokenizer):
         ids[odd] = self.unknown
         ends = np.cumsum([len(text) for text in items]).tolist()
         starts = [end - len(text) for text, end in zip(items, ends, strict=True)]
-        return [
-            {"input_ids": ids[start : max(start, end - k + 1) : stride]}
-            for start, end in zip(starts, ends, strict=True)
-        ]
+        parted = _PARTING in letters
+        rows = []
+        for text, start, end in zip(items, starts, ends, strict=True):
+            row = ids[start : max(start, end - k + 1) : stride]
+            if parted and _PARTING in letters[start:end]:
+                places, pieces = self._part(text)
+                row = row[places[:, 0]]
+                row[places[:, 1] >= 0] = pieces[:, 2]
+            rows.append({"input_ids": row})
+        return rows
 
     def spans(self, item: str) -> np.ndarray:
         """Return the letters that each token covers, shape (tokens, 2)."""
-        starts = np.arange(0, len(item) - self.preset.k + 1, self.preset.stride, dtype=np.int64)
-        return np.stack([starts, starts + self.preset.k], axis=1).reshape(-1, 2)
+        k, stride = self.preset.k, self.preset.stride
+        starts = np.arange(0, len(item) - k + 1, stride, dtype=np.int64)
+        spans = np.stack([starts, starts + k], axis=1).reshape(-1, 2)
+        if _PARTING not in item.encode("ascii", "replace").translate(self._table):
+            return spans
+        places, pieces = self._part(item)
+        spans = spans[places[:, 0]]
+        inside = places[:, 1] >= 0
+        spans[inside] = spans[inside][:, :1] + pieces[:, :2]
+        return spans
+
+    def wrap_whole(self, encoded: Encoded) -> Encoded:
+        """Put the special tokens around one item, or around its pieces where the authors do so.
+
+        An item that fills its last piece is followed by an empty one, as in the authors' code.
+        """
+        if self.preset.piece_tokens is None:
+            return self.wrap(encoded)
+        ids = encoded["input_ids"]
+        room = self.preset.piece_tokens - len(self.prefix) - len(self.suffix)
+        pieces = [ids[start : start + room] for start in range(0, len(ids) + 1, room)]
+        return {
+            "input_ids": np.concatenate([self.wrap({"input_ids": p})["input_ids"] for p in pieces])
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Return ``vocab.txt`` and ``tokenizer_config.json``, where BERT's tokenizer reads them."""
+        if not self.preset.words:
+            return {}
+        settings = {"do_lower_case": self.preset.fold_case, "model_max_length": self.max_tokens}
+        return {
+            "vocab.txt": "".join(f"{word}\n" for word in self.vocabulary).encode(),
+            "tokenizer_config.json": (json.dumps(settings) + "\n").encode(),
+        }
+
+    def _part(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Read the k-mers of a text that holds white space, punctuation or the like.
+
+        Returns
+        -------
+        (k-mer, piece or -1 where the k-mer is whole) of each token, and (start, stop, id) of the
+        pieces, in letters of their k-mer.
+        """
+        k, stride = self.preset.k, self.preset.stride
+        letters = text.encode("ascii", "replace").translate(self._table)
+        before = np.cumsum([0, *(np.frombuffer(letters, np.uint8) == _PARTING)])
+        starts = np.arange(0, len(text) - k + 1, stride)
+        odd = before[starts + k] > before[starts]
+        read: dict[str, list[tuple[int, int, int]]] = {}
+        pieces: list[tuple[int, int, int]] = []
+        counts = np.ones(len(starts), np.int64)
+        for i in np.flatnonzero(odd).tolist():
+            word = text[starts[i] : starts[i] + k]
+            if word not in read:
+                read[word] = self._words_in(word)
+            pieces += read[word]
+            counts[i] = len(read[word])
+        kmer = np.repeat(np.arange(len(starts)), counts)
+        piece = np.full(len(kmer), -1)
+        piece[odd[kmer]] = np.arange(len(pieces))
+        return np.stack([kmer, piece], axis=1), np.array(pieces, np.int64).reshape(-1, 3)
+
+    def _words_in(self, text: str) -> list[tuple[int, int, int]]:
+        """Part a few letters as BERT's tokenizer does; gives (start, stop, id) of each word."""
+        words: list[tuple[int, int, int]] = []
+        at, is_open = 0, False
+        while at < len(text):
+            special = next((t for t in self.preset.specials if text.startswith(t, at)), None)
+            stop = at + len(special or " ")
+            kind = "alone" if special else _kind(text[at])
+            if kind == "letter" and is_open:
+                words[-1] = (words[-1][0], stop, self.unknown or 0)
+            elif kind in {"letter", "alone"}:
+                number = self.preset.specials.index(special) if special else self.unknown or 0
+                words.append((at, stop, number))
+            if kind != "gone":
+                is_open = kind == "letter"
+            at = stop
+        return words
+
+
+def _kind(letter: str) -> str:
+    """Say what BERT's tokenizer makes of a letter: a word's, a word of its own, a gap, nothing."""
+    category = unicodedata.category(letter)
+    if letter in "\t\n\r" or category[0] == "Z":
+        return "space"
+    if letter == "\ufffd" or category[0] == "C":
+        return "gone"
+    is_symbol = letter.isascii() and not letter.isalnum()
+    is_cjk = unicodedata.name(letter, "").startswith("CJK ")
+    return "alone" if is_symbol or is_cjk or category[0] == "P" else "letter"
