@@ -90,3 +90,23 @@ def test_a_model_is_a_plain_module_that_deep_copies(gpn):
     with torch.no_grad():
         torch.testing.assert_close(gpn(**batch).logits, twin(**batch).logits)
     assert twin.backbone.layers[0] is not gpn.backbone.layers[0]
+
+
+def test_attention_of_any_layers_sums_to_one_and_leaves_padding_out():
+    model = new("dnabert", vocab_size=69, width=16, depth=3, heads=4, mlp_width=16).eval()
+    batch = model.tokenizer(["ACGTACGT", "ACGT"])
+    last, first = model.attention(**batch, layers=(-1, 0))
+    assert last.shape == first.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(last.sum(-1), torch.ones(2, 4, 8))
+    assert not first[1, :, :4, 4:].any()
+
+
+def test_attention_of_a_model_without_it_is_refused(gpn):
+    with pytest.raises(InputError, match="without attention"):
+        gpn.attention(**gpn.tokenizer(["ACGT"]))
+
+
+def test_shared_buffers_are_published_under_all_their_names():
+    model = new("nucleotide_transformer", vocab_size=75, width=16, depth=3, heads=4, mlp_width=16)
+    names = [n for n in model.published(ties=False) if n.endswith("inv_freq")]
+    assert len(names) == 3
