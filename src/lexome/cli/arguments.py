@@ -147,7 +147,8 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
 
 def _takes_all(parameter: inspect.Parameter) -> bool:
     types = (parameter.annotation, *get_args(parameter.annotation))
-    return parameter.kind is not parameter.KEYWORD_ONLY and list in map(get_origin, types)
+    origins = [get_origin(each) for each in types]
+    return parameter.kind is not parameter.KEYWORD_ONLY and list in origins
 
 
 def _usage(program: str, parameters: Iterable[inspect.Parameter]) -> str:
