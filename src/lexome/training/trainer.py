@@ -166,8 +166,6 @@ class Pretrainer(Trainer):
         Whether to draw a bar on standard error.
     """
 
-    loss_is_scaled_for_ga = False  # our losses are means over a micro-batch
-
     def __init__(
         self,
         model: Model,
@@ -249,16 +247,20 @@ class Pretrainer(Trainer):
             generator=torch.Generator(),
         )
 
-    def training_step(self, model: nn.Module, inputs: Batch, *rest: Any) -> Tensor:
-        """Count the tokens, then do what the Trainer does."""
+    def training_step(self, model: nn.Module, inputs: Batch, *_: Any) -> Tensor:
+        """Add the gradient of a micro-batch and return its share of the step's loss.
+
+        Whole in itself, since how losses of micro-batches are averaged has changed from one
+        version of the Trainer to the next.
+        """
         mask = inputs.get("attention_mask")
         tokens = inputs["input_ids"].numel() if mask is None else int(mask.sum())
         self._tokens += tokens * self.args.world_size
-        return super().training_step(model, inputs, *rest)
-
-    def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
-        """Return the loss of a micro-batch."""
-        return model(inputs)
+        model.train()
+        loss = model(self._prepare_inputs(inputs)) / self.optimization.accumulate
+        # Some versions let accelerate divide by its own count of micro-batches; undo that.
+        self.accelerator.backward(loss * self.accelerator.gradient_accumulation_steps)
+        return loss.detach()
 
     def create_optimizer(self, *_: Any) -> torch.optim.Optimizer:
         """Make AdamW with our groups."""
