@@ -122,3 +122,31 @@ def test_order_twelve_reads_a_bacterial_genome():
 def test_what_cannot_be_fitted_is_refused_with_advice(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_sampled_letters_come_as_often_as_the_model_says():
+    model = MarkovModel.fit([random_dna(2000, 1, "AACGT")], order=2, prior_counts=3)
+    (text,) = model.sample(["AC"], 40_000, seed=5)
+    assert set(text) == set("ACGT")
+    counts = Counter(text[i : i + 3] for i in range(len(text) - 2))
+    log2_likelihood = {w: model.log2_likelihood(w)[2] for w in counts}
+    for context in map("".join, itertools.product("ACGT", repeat=2)):
+        total = sum(counts[context + x] for x in "ACGT")
+        for x in "ACGT":
+            p = 2 ** log2_likelihood[context + x]
+            assert abs(counts[context + x] - total * p) < 5 * math.sqrt(total * p)
+
+
+def test_a_sample_depends_on_seed_and_prompt_and_continues_it():
+    model = MarkovModel.fit(["ACGT" * 500], order=4, prior_counts=0.01)
+    assert model.sample(["xxACGT", "TACG"], 8, seed=1) == ["ACGTACGT", "TACGTACG"]
+    flat = MarkovModel.fit([random_dna(500, 1)], order=0)
+    assert flat.sample([""], 50, seed=1) == flat.sample([""], 50, seed=1)
+    assert flat.sample([""], 50, seed=1) != flat.sample([""], 50, seed=2)
+
+
+@pytest.mark.parametrize("prompt", ["ACG", "ACNT"])
+def test_a_prompt_without_enough_known_letters_cannot_be_continued(prompt):
+    model = MarkovModel.fit(["ACGT" * 500], order=4)
+    with pytest.raises(InputError, match="to be continued by a model of order 4"):
+        model.sample([prompt], 5)

@@ -136,6 +136,49 @@ class MarkovModel:
         """
         return float(self._bits_by_order(sequences)[self.order])
 
+    def sample(self, prompts: Sequence[str], length: int, *, seed: int = 0) -> list[str]:
+        """Continue sequences letter by letter.
+
+        Parameters
+        ----------
+        prompts
+            DNA or RNA, any case, each with `order` known letters at its end.
+        length
+            Letters to write for each.
+        seed
+            Of the random numbers.
+
+        Returns
+        -------
+        The new letters of each, A C G T.
+
+        Raises
+        ------
+        InputError
+            If a prompt does not end in `order` known letters.
+        """
+        tails = [each[len(each) - self.order :] for each in _encoded(prompts)]
+        for prompt, tail in zip(prompts, tails, strict=True):
+            if len(tail) < self.order or (tail == _OTHER).any():
+                raise InputError(
+                    f"the prompt {prompt[-20:]!r} is to be continued by a model of order "
+                    f"{self.order}. Expected that many letters of A C G T U at its end; give more."
+                )
+        context = np.stack(tails).astype(np.int64) @ 4 ** np.arange(self.order)[::-1]
+        chances = np.random.default_rng(seed).random((length, len(prompts), 1))
+        written = np.empty((length, len(prompts)), np.uint8)
+        for step, chance in enumerate(chances):
+            p = np.full((len(prompts), 4), 0.25)
+            for k, table in enumerate(self.counts):
+                seen = table[context & (4**k - 1)]
+                total = seen.sum(1, keepdims=True, dtype=np.float64)
+                p = (seen + self.prior_counts * p) / (total + self.prior_counts)
+            # The last sum is 1 but for rounding: letter 3 takes what is left.
+            written[step] = (p.cumsum(1)[:, :3] <= chance).sum(1)
+            context = (context << 2 | written[step]) & (4**self.order - 1)
+        letters = np.frombuffer(b"ACGT", np.uint8)[written.T]
+        return [row.tobytes().decode() for row in letters]
+
     def _bits_by_order(self, sequences: Iterable[str | bytes]) -> NDArray[np.float64]:
         bits = np.zeros(self.order + 1)
         scored = 0
