@@ -27,4 +27,4 @@ def test_release_names_are_unique_and_name_their_family():
     names = [r.name for family in families().values() for r in family.releases]
     assert len(names) == len(set(names))
     for family in families().values():
-        assert all(r.name.startswith(family.name) for r in family.releases)
+        assert all(r.name.startswith(family.name.replace("_", "-")) for r in family.releases)

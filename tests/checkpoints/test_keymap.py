@@ -76,3 +76,16 @@ def test_long_lists_are_cut():
     table = KeyMap(rename={"a.{i}": "x.{i}"})
     wanted = [f"x.{i}" for i in range(30)]
     assert "and 22 more" in str(explain(table.resolve([]), table, "f", wanted))
+
+
+def test_a_table_without_its_prefix_is_the_same_in_all_parts():
+    keymap = KeyMap(
+        rename={"x.a": "a", "head": "head"},
+        join={"qk": ("x.q", "x.k")},
+        split={"x.v": ("v", "w")},
+        unused={"x.b": "a reason"},
+    ).without("x.")
+    assert keymap.rename == {"a": "a", "head": "head"}
+    assert keymap.join == {"qk": ("q", "k")}
+    assert keymap.split == {"v": ("v", "w")}
+    assert keymap.unused == {"b": "a reason"}

@@ -11,6 +11,7 @@ from lexome.blocks.attention import (
 )
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
+from lexome.blocks.initialise import start_small
 from lexome.blocks.linear import Linear, activated, by_rows, gelu_tanh
 from lexome.blocks.mlps import GatedMlp, Mlp
 from lexome.blocks.positions import Rotary, turn
@@ -39,5 +40,6 @@ __all__ = [
     "by_rows",
     "gelu_tanh",
     "padding_bias",
+    "start_small",
     "turn",
 ]

@@ -51,4 +51,10 @@ def turn(x: Tensor, turns: Turns) -> Tensor:
     shape = turns[0].shape[:1] + (1,) * (x.dim() - 3) + turns[0].shape[1:]
     cos, sin = (t.view(shape) for t in turns)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.cat(
+        [
+            torch.addcmul(first * cos, second, sin, value=-1),
+            torch.addcmul(second * cos, first, sin),
+        ],
+        dim=-1,
+    )

@@ -9,6 +9,7 @@ from lexome.checkpoints.containers import (
 )
 from lexome.checkpoints.family import Family, Layout, Release, Shapes
 from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
+from lexome.checkpoints.sizes import read_sizes, write_sizes
 
 __all__ = [
     "Family",
@@ -21,8 +22,10 @@ __all__ = [
     "explain",
     "find_weights",
     "read_json",
+    "read_sizes",
     "read_weights",
     "to_ours",
     "to_published",
+    "write_sizes",
     "write_weights",
 ]

@@ -113,6 +113,25 @@ class KeyMap:
     split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
 
+    def without(self, prefix: str) -> "KeyMap":
+        """Return the table for files whose published names lack a prefix.
+
+        Examples
+        --------
+        >>> KeyMap(rename={"bert.embed.weight": "embed.weight"}).without("bert.").rename
+        {'embed.weight': 'embed.weight'}
+        """
+
+        def bare(name: str) -> str:
+            return name.removeprefix(prefix)
+
+        return KeyMap(
+            rename={bare(p): ours for p, ours in self.rename.items()},
+            join={ours: tuple(map(bare, parts)) for ours, parts in self.join.items()},
+            split={bare(p): ours for p, ours in self.split.items()},
+            unused={bare(p): reason for p, reason in self.unused.items()},
+        )
+
     def resolve(self, published: Collection[str]) -> Resolution:
         """Place every published key."""
         present = set(published)

@@ -16,7 +16,7 @@ Axes: B batch, L tokens, D width, C classes, P pieces.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,17 @@ from lexome.blocks import (
     SelfAttention,
     Stack,
     padding_bias,
+    start_small,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.checkpoints import (
+    Family,
+    KeyMap,
+    Layout,
+    Release,
+    Shapes,
+    read_sizes,
+    write_sizes,
+)
 from lexome.core import CheckpointError, InputError, pick
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import KmerPreset, KmerTokenizer, KmerVocabulary, read_kmers
@@ -107,7 +116,7 @@ class DnaBert(Stack):
         )
         self.pooler = Linear(c.width, c.width) if c.pooler else None
         self.bias = _BIASES[pick("semantics", c.semantics, _BIASES)]
-        self.apply(_initialise)
+        self.apply(start_small)
         self.train_pooler(wanted=False)
 
     def begin(
@@ -147,20 +156,9 @@ class DnaBert(Stack):
         if wanted and self.pooler is None:
             like, width = self.embed.weight, self.config.width
             self.pooler = Linear(width, width, device=like.device, dtype=like.dtype)
-            self.pooler.apply(_initialise)
+            self.pooler.apply(start_small)
         if self.pooler is not None:
             self.pooler.requires_grad_(wanted)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
-    if isinstance(module, nn.RNNBase):
-        for parameter in module.parameters():
-            init = nn.init.xavier_normal_ if parameter.dim() > 1 else nn.init.normal_
-            init(parameter)
 
 
 class ForkMaskedTokenHead(MaskedTokenHead):
@@ -175,7 +173,7 @@ def _masked(c: DnaBertConfig, backbone: DnaBert) -> nn.Module:
     kind = MaskedTokenHead if c.semantics == "hub" else ForkMaskedTokenHead
     head = kind(
         c.width, c.vocab_size, loss=masked_token_loss, eps=c.norm_eps, tied=backbone.embed
-    ).apply(_initialise)
+    ).apply(start_small)
     head.bias = head.decoder.bias  # published under both names
     backbone.train_pooler(wanted=False)
     return head
@@ -225,6 +223,9 @@ class RecurrentClassifier(PieceClassifier):
             bidirectional=True,
             batch_first=True,
         )
+        for parameter in self.rnn.parameters():
+            start = nn.init.xavier_normal_ if parameter.dim() > 1 else nn.init.normal_
+            start(parameter)
 
     def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Map (B, L, D) to (B, C)."""
@@ -266,16 +267,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> DnaBertConfig:
     classes += [len(raw.get("id2label") or ()) or raw.get("num_labels", 2)]
     only_in_fork = any(name.startswith(("rnn.", "classifier1.")) for name in shapes)
     return DnaBertConfig(
-        vocab_size=raw["vocab_size"],
-        width=raw["hidden_size"],
-        depth=raw["num_hidden_layers"],
-        heads=raw["num_attention_heads"],
-        mlp_width=raw["intermediate_size"],
-        positions=raw["max_position_embeddings"],
-        segments=raw["type_vocab_size"],
-        norm_eps=raw["layer_norm_eps"],
-        dropout=raw["hidden_dropout_prob"],
-        attention_dropout=raw["attention_probs_dropout_prob"],
+        **read_sizes(raw, DnaBertConfig),
         pooler=not shapes or any(name.endswith("pooler.dense.weight") for name in shapes),
         classes=classes[0],
         rnn=raw.get("rnn", "lstm"),
@@ -287,32 +279,21 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> DnaBertConfig:
 
 
 def _write_config(c: DnaBertConfig) -> dict[str, Any]:
-    return {
+    return write_sizes(c) | {
         "architectures": ["BertForMaskedLM"],
-        "attention_probs_dropout_prob": c.attention_dropout,
         "auto_map": {
             "AutoModel": "dnabert_layer.BertModel",
             "AutoModelForMaskedLM": "dnabert_layer.BertForMaskedLM",
             "AutoModelForSequenceClassification": "dnabert_layer.DNABertForSequenceClassification",
         },
         "hidden_act": "gelu",
-        "hidden_dropout_prob": c.dropout,
-        "hidden_size": c.width,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(c.classes)},
-        "intermediate_size": c.mlp_width,
-        "layer_norm_eps": c.norm_eps,
-        "max_position_embeddings": c.positions,
         "model_type": "bert",
-        "num_attention_heads": c.heads,
-        "num_hidden_layers": c.depth,
         "num_rnn_layer": c.rnn_depth,
         "pad_token_id": 0,
         "rnn": c.rnn,
         "rnn_dropout": c.rnn_dropout,
         "semantics": c.semantics,
         "split": c.pieces,
-        "type_vocab_size": c.segments,
-        "vocab_size": c.vocab_size,
     }
 
 
@@ -357,29 +338,30 @@ _ENCODER = {
     f"{_L}.output.LayerNorm.{{p}}": f"{_OUR}.mlp_norm.{{p}}",
     "bert.pooler.dense.{p}": "pooler.{p}",
 }
-_JOIN = tuple(f"{_L}.attention.self.{name}.{{p}}" for name in ("query", "key", "value"))
-
-
-def _keys(heads: Mapping[str, str], *, prefix: str = "bert.") -> KeyMap:
-    def named(key: str) -> str:
-        return prefix + key.removeprefix("bert.")
-
-    return KeyMap(
-        rename={named(k): v for k, v in _ENCODER.items()} | dict(heads),
-        join={f"{_OUR}.attention.qkv.{{p}}": tuple(map(named, _JOIN))},
-        unused={named("bert.embeddings.position_ids"): "0, 1, 2, ..., saved by some versions"},
+_JOIN = {
+    f"{_OUR}.attention.qkv.{{p}}": tuple(
+        f"{_L}.attention.self.{name}.{{p}}" for name in ("query", "key", "value")
     )
-
-
-MASKED = _keys(
-    {
+}
+_UNUSED = {"bert.embeddings.position_ids": "0, 1, 2, ..., saved by some versions"}
+ENCODER = KeyMap(rename=_ENCODER, join=_JOIN, unused=_UNUSED)
+MASKED = replace(
+    ENCODER,
+    rename=_ENCODER
+    | {
         "cls.predictions.bias": "head.bias",
         "cls.predictions.transform.dense.{p}": "head.dense.{p}",
         "cls.predictions.transform.LayerNorm.{p}": "head.norm.{p}",
         "cls.predictions.decoder.{p}": "head.decoder.{p}",
-    }
+    },
 )
-_CLASSIFIER = {"classifier.{p}": "head.classifier.{p}"}
+_CLASSIFIER = _ENCODER | {"classifier.{p}": "head.classifier.{p}"}
+CLASSIFIER = replace(ENCODER, rename=_CLASSIFIER)
+RECURRENT = replace(ENCODER, rename=_CLASSIFIER | {"rnn.{rest}": "head.rnn.{rest}"})
+JOINED = replace(
+    ENCODER,
+    rename=_ENCODER | {"classifier1.{p}": "head.mix.{p}", "classifier2.{p}": "head.classifier.{p}"},
+)
 _WEIGHTS = ("pytorch_model.bin", "model.safetensors")  # the fork reads only the first
 
 FAMILY = Family(
@@ -398,24 +380,15 @@ FAMILY = Family(
         "recurrent-classifier": RecurrentClassifier,
         "joined-classifier": JoinedClassifier,
     },
-    layouts=(
-        Layout(name="masked", keys=MASKED, head="masked", weights=_WEIGHTS),
-        Layout(name="classifier", keys=_keys(_CLASSIFIER), head="classifier", weights=_WEIGHTS),
-        Layout(
-            name="recurrent-classifier",
-            keys=_keys(_CLASSIFIER | {"rnn.{rest}": "head.rnn.{rest}"}),
-            head="recurrent-classifier",
-            weights=_WEIGHTS,
-        ),
-        Layout(
-            name="joined-classifier",
-            keys=_keys(
-                {"classifier1.{p}": "head.mix.{p}", "classifier2.{p}": "head.classifier.{p}"}
-            ),
-            head="joined-classifier",
-            weights=_WEIGHTS,
-        ),
-        Layout(name="encoder", keys=_keys({}, prefix=""), weights=_WEIGHTS),
+    layouts=tuple(
+        Layout(name=name, keys=keys, head=None if name == "encoder" else name, weights=_WEIGHTS)
+        for name, keys in {
+            "masked": MASKED,
+            "classifier": CLASSIFIER,
+            "recurrent-classifier": RECURRENT,
+            "joined-classifier": JOINED,
+            "encoder": ENCODER.without("bert."),
+        }.items()
     ),
     tokenizer=_tokenizer,
     context=lambda c: c.positions,

@@ -22,6 +22,7 @@ from lexome.blocks import (
     SelfAttention,
     Stack,
     padding_bias,
+    start_small,
 )
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
 from lexome.core import CheckpointError
@@ -66,7 +67,7 @@ class DnaBert2(Stack):
             )
             for _ in range(c.depth)
         )
-        self.apply(_initialise)
+        self.apply(start_small)
 
     def begin(
         self,
@@ -83,13 +84,6 @@ class DnaBert2(Stack):
         bias = self.alibi(x_BLD.shape[1], x_BLD)
         padding = padding_bias(attention_mask, x_BLD.dtype)
         return x_BLD, bias if padding is None else bias + padding
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 def _loss(logits_BLV: Tensor, labels_BL: Tensor, batch: Mapping[str, Any]) -> Tensor:

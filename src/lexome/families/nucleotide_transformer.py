@@ -12,7 +12,7 @@ Axes: B batch, L tokens, D width.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,17 @@ from lexome.blocks import (
     Stack,
     TokenHead,
     padding_bias,
+    start_small,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.checkpoints import (
+    Family,
+    KeyMap,
+    Layout,
+    Release,
+    Shapes,
+    read_sizes,
+    write_sizes,
+)
 from lexome.core import CheckpointError, InputError
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import (
@@ -104,7 +113,7 @@ class NucleotideTransformer(Stack):
         self.layers = _layers(c)
         self.norm = nn.LayerNorm(c.width, c.norm_eps)
         self.contact = Linear(c.depth * c.heads, 1).requires_grad_(False)  # nothing reads it
-        self.apply(_initialise)
+        self.apply(start_small)
 
     def begin(
         self,
@@ -159,13 +168,6 @@ def _rescale(x_BLD: Tensor, input_ids: Tensor | None, mask_BL: Tensor | None) ->
     return x_BLD * scale_BL[..., None].to(x_BLD.dtype)
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
-
-
 def _kmer_size(vocab_size: int, wiring: str) -> int | None:
     """Return k of a vocabulary of so many words, None where it is no such vocabulary."""
     others = len(SPECIALS[wiring]) + len(LETTERS)
@@ -196,51 +198,33 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> NucleotideTransforme
         shapes[n][0] for n in ("classifier.out_proj.weight", "classifier.weight") if n in shapes
     ]
     return NucleotideTransformerConfig(
+        **read_sizes(raw, NucleotideTransformerConfig),
         wiring=wiring,
-        vocab_size=raw["vocab_size"],
-        width=raw["hidden_size"],
-        depth=raw["num_hidden_layers"],
-        heads=raw["num_attention_heads"],
-        mlp_width=raw["intermediate_size"],
-        positions=raw["max_position_embeddings"],
         token_dropout=raw["token_dropout"],
-        norm_eps=raw["layer_norm_eps"],
-        dropout=raw["hidden_dropout_prob"],
-        attention_dropout=raw["attention_probs_dropout_prob"],
         classes=[*classes, len(raw.get("id2label") or (0, 1))][0],
     )
 
 
 def _write_config(c: NucleotideTransformerConfig) -> dict[str, Any]:
-    rotary = {
-        "add_bias_fnn": False,
-        "auto_map": {
-            "AutoConfig": "esm_config.EsmConfig",
-            "AutoModelForMaskedLM": "modeling_esm.EsmForMaskedLM",
-            "AutoModelForSequenceClassification": "modeling_esm.EsmForSequenceClassification",
-            "AutoModelForTokenClassification": "modeling_esm.EsmForTokenClassification",
-        },
-    }
-    return {
+    published = write_sizes(c) | {
         "architectures": ["EsmForMaskedLM"],
-        "attention_probs_dropout_prob": c.attention_dropout,
         "emb_layer_norm_before": False,
-        "hidden_dropout_prob": c.dropout,
-        "hidden_size": c.width,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(c.classes)},
-        "intermediate_size": c.mlp_width,
-        "layer_norm_eps": c.norm_eps,
         "mask_token_id": MASK,
-        "max_position_embeddings": c.positions,
         "model_type": "esm",
-        "num_attention_heads": c.heads,
-        "num_hidden_layers": c.depth,
         "pad_token_id": PAD,
         "position_embedding_type": "absolute" if c.wiring == "v1" else "rotary",
         "tie_word_embeddings": False,
         "token_dropout": c.token_dropout,
-        "vocab_size": c.vocab_size,
-    } | ({} if c.wiring == "v1" else rotary)
+    }
+    if c.wiring == "v2":
+        published["add_bias_fnn"] = False
+        published["auto_map"] = {
+            "AutoConfig": "esm_config.EsmConfig",
+            "AutoModelForMaskedLM": "modeling_esm.EsmForMaskedLM",
+            "AutoModelForSequenceClassification": "modeling_esm.EsmForSequenceClassification",
+            "AutoModelForTokenClassification": "modeling_esm.EsmForTokenClassification",
+        }
+    return published
 
 
 def _tokenizer(folder: Path | None, c: NucleotideTransformerConfig) -> Tokenizer:
@@ -288,37 +272,35 @@ _ENCODER = {
     "esm.encoder.emb_layer_norm_after.{p}": "norm.{p}",
     "esm.contact_head.regression.{p}": "contact.{p}",
 }
-_JOIN = tuple(f"{_L}.attention.self.{name}.{{p}}" for name in ("query", "key", "value"))
-
-
-def _keys(heads: Mapping[str, str], *, prefix: str = "esm.") -> KeyMap:
-    def named(key: str) -> str:
-        return prefix + key.removeprefix("esm.")
-
-    return KeyMap(
-        rename={named(k): v for k, v in _ENCODER.items()} | dict(heads),
-        join={f"{_OUR}.attention.qkv.{{p}}": tuple(map(named, _JOIN))},
-        unused={
-            named("esm.embeddings.position_ids"): "0, 1, 2, ..., saved by some versions",
-            named("esm.pooler.dense.{p}"): "starts from random numbers in the authors' own loader",
-        },
+_JOIN = {
+    f"{_OUR}.attention.qkv.{{p}}": tuple(
+        f"{_L}.attention.self.{name}.{{p}}" for name in ("query", "key", "value")
     )
-
-
-MASKED = _keys(
-    {
+}
+_UNUSED = {
+    "esm.embeddings.position_ids": "0, 1, 2, ..., saved by some versions",
+    "esm.pooler.dense.{p}": "starts from random numbers in the authors' own loader",
+}
+ENCODER = KeyMap(rename=_ENCODER, join=_JOIN, unused=_UNUSED)
+MASKED = replace(
+    ENCODER,
+    rename=_ENCODER
+    | {
         "lm_head.bias": "head.decoder.bias",
         "lm_head.decoder.weight": "head.decoder.weight",
         "lm_head.dense.{p}": "head.dense.{p}",
         "lm_head.layer_norm.{p}": "head.norm.{p}",
-    }
+    },
 )
-CLASSIFIER = _keys(
-    {
+CLASSIFIER = replace(
+    ENCODER,
+    rename=_ENCODER
+    | {
         "classifier.dense.{p}": "head.pooler.{p}",
         "classifier.out_proj.{p}": "head.classifier.{p}",
-    }
+    },
 )
+TOKENS = replace(ENCODER, rename=_ENCODER | {"classifier.{p}": "head.decoder.{p}"})
 
 _V1 = {"wiring": "v1", "vocab_size": 4105, "positions": 1002, "token_dropout": True}
 _V1_500M = _V1 | {"width": 1280, "depth": 24, "heads": 20, "mlp_width": 5120}
@@ -361,7 +343,7 @@ FAMILY = Family(
     heads={
         "masked": lambda c, backbone: MaskedTokenHead(
             c.width, c.vocab_size, loss=masked_token_loss, eps=c.norm_eps
-        ).apply(_initialise),
+        ).apply(start_small),
         "classifier": lambda c, backbone: FirstTokenClassifier(
             c.width, c.classes, dropout=c.dropout
         ),
@@ -372,12 +354,8 @@ FAMILY = Family(
     layouts=(
         Layout(name="masked", keys=MASKED, head="masked"),
         Layout(name="classifier", keys=CLASSIFIER, head="classifier"),
-        Layout(
-            name="token-classifier",
-            keys=_keys({"classifier.{p}": "head.decoder.{p}"}),
-            head="token-classifier",
-        ),
-        Layout(name="encoder", keys=_keys({}, prefix="")),
+        Layout(name="token-classifier", keys=TOKENS, head="token-classifier"),
+        Layout(name="encoder", keys=ENCODER.without("esm.")),
     ),
     tokenizer=_tokenizer,
     context=_context,

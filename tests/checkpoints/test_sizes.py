@@ -1,0 +1,25 @@
+from dataclasses import dataclass
+
+import pytest
+
+from lexome.checkpoints import read_sizes, write_sizes
+
+
+@dataclass
+class Config:
+    width: int = 8
+    heads: int = 2
+    wiring: str = "v1"
+    classes: int = 3
+
+
+def test_what_is_written_is_read_again():
+    raw = write_sizes(Config(width=16))
+    assert raw["hidden_size"] == 16
+    assert raw["id2label"] == {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+    assert read_sizes(raw | {"wiring": "v2"}, Config) == {"width": 16, "heads": 2}
+
+
+def test_a_missing_size_is_not_guessed():
+    with pytest.raises(KeyError, match="num_attention_heads"):
+        read_sizes({"hidden_size": 8}, Config)
