@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lexome.catalog import new
 from lexome.formats import Genome
 from lexome.inference.sites import influence, inner_products, site_logits
 from lexome.inference.variants import score_variants
@@ -109,3 +110,18 @@ def test_window_embeddings_are_the_authors(case):
             both.append(hidden[left : left + middle].mean(0))
         rows.append(torch.stack(both).mean(0))
     case.check("embeddings", torch.stack(rows), atol=1e-4)
+
+
+@pytest.mark.parametrize("wiring", ["legacy", "convnet", "bytenet"])
+@pytest.mark.parametrize("column", [0, 37, 149])
+def test_one_column_is_that_of_the_whole(wiring, column):
+    sizes = {"first_kernel": 9, "rest_kernel": 5, "dilation_cycle": 3, "dilation_max": 4}
+    model = new("gpn", wiring=wiring, width=16, mlp_width=16, depth=7, **sizes).eval()
+    ids = torch.randint(3, 7, (3, 150))
+    mask = torch.ones_like(ids)
+    mask[1, 120:] = 0
+    with torch.no_grad():
+        for inputs in ({"input_ids": ids}, {"input_ids": ids, "attention_mask": mask}):
+            state = model.backbone.state_at(column, **inputs)
+            expected = model.backbone(**inputs).last[:, column]
+            torch.testing.assert_close(state, expected)

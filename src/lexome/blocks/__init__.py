@@ -9,6 +9,7 @@ from lexome.blocks.attention import (
     alibi_slopes,
     padding_bias,
 )
+from lexome.blocks.convolution import SameConvolution
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
 from lexome.blocks.initialise import start_small
@@ -32,6 +33,7 @@ __all__ = [
     "PreNormBlock",
     "Rotary",
     "RotarySelfAttention",
+    "SameConvolution",
     "SelfAttention",
     "Stack",
     "TokenHead",

@@ -111,6 +111,18 @@ class Stack(nn.Module):
         last = x if depth is not None else self.finish(x)
         return Hidden(last=join(last), states=tuple(states))
 
+    def state_at(self, column: int, **inputs: Any) -> Tensor:
+        """Return the final hidden state of one column, (B, D).
+
+        Parameters
+        ----------
+        column
+            0-based.
+        **inputs
+            What `begin` takes.
+        """
+        return self(**inputs).last[:, column]
+
     def attention(self, layers: Sequence[int], **inputs: Any) -> tuple[Tensor, ...]:
         """Return the attention weights of some layers, (B, H, L, L) each, in the order asked.
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks import Linear, MaskedTokenHead, Stack, TokenHead
+from lexome.blocks import Linear, MaskedTokenHead, SameConvolution, Stack, TokenHead
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer, Tokenizer, read_tokenizer
@@ -58,25 +58,21 @@ class GpnConfig:
 
 
 class Convolution(nn.Module):
-    """A dilated convolution along the letters that keeps their number; zeros beyond the ends."""
+    """A dilated convolution along the letters; what stands at padding counts as zero."""
 
     def __init__(self, width: int, c: GpnConfig, layer: int):
         super().__init__()
-        self.conv = nn.Conv1d(
-            width,
+        self.conv = SameConvolution(
             width,
             c.first_kernel if layer == 0 else c.rest_kernel,
-            padding="same",
             dilation=c.dilation(layer),
             groups=width if c.depthwise else 1,
             bias=c.bias,
         )
 
     def forward(self, x_BLD: Tensor, mask_BL1: Tensor | None) -> Tensor:
-        """Map (B, L, D) to (B, L, D); what stands at padding counts as zero."""
-        if mask_BL1 is not None:
-            x_BLD = x_BLD * mask_BL1
-        return self.conv(x_BLD.transpose(1, 2)).transpose(1, 2)
+        """Map (B, L, D) to (B, L, D)."""
+        return self.conv(x_BLD if mask_BL1 is None else x_BLD * mask_BL1)
 
 
 class LegacyBlock(nn.Module):
@@ -176,6 +172,25 @@ class Gpn(Stack):
     def finish(self, x: Tensor) -> Tensor:
         """Apply the final norm, where the wiring has one."""
         return self.norm(x)
+
+    def state_at(self, column: int, **inputs: Any) -> Tensor:
+        """Return the final hidden state of one column, (B, D).
+
+        Between the last layers only those letters are kept that it still depends on.
+        """
+        x_BLD, mask_BL1 = self.begin(**inputs)
+        reach = 0
+        reaches = []  # letters on either side of the column that the layers behind each need
+        for layer in reversed(self.layers):
+            reaches.append(reach)
+            (taps,), (step,) = layer.conv.conv.kernel_size, layer.conv.conv.dilation
+            reach += step * (taps - 1) // 2
+        for layer, reach in zip(self.layers, reversed(reaches), strict=True):
+            x_BLD = layer(x_BLD, mask_BL1)
+            near = slice(max(0, column - reach), column + reach + 1)
+            x_BLD, column = x_BLD[:, near], column - near.start
+            mask_BL1 = None if mask_BL1 is None else mask_BL1[:, near]
+        return self.finish(x_BLD)[:, column]
 
 
 def _head(c: GpnConfig, backbone: Gpn) -> nn.Module:

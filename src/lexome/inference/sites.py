@@ -93,11 +93,10 @@ def masked_centre_logits(
         scores_S4 = torch.empty(len(texts), 4)
         for start, batch in run_windows(model, texts, token_budget(model, max_tokens)):
             batch["input_ids"][:, first + centre] = mask
-            rows = torch.arange(len(batch["input_ids"]), device=model.device)
-            at = (rows, torch.full_like(rows, first + centre))
             with torch.no_grad():
-                logits = model(**batch, positions=at).logits.float()
-            scores_S4[start : start + len(rows)] = logits[:, ids_4].cpu()
+                state_SD = model.backbone.state_at(first + centre, **batch)
+                logits = model.head(state_SD, batch).float()
+            scores_S4[start : start + len(logits)] = logits[:, ids_4].cpu()
         answers.append(scores_S4.numpy())
     forward, reverse = answers
     return forward, reverse[:, _COMPLEMENT]
