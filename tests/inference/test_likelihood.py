@@ -201,3 +201,11 @@ def test_masked_logprobs_answer_every_query_with_a_distribution(tiny):
     swapped = dict(masked_logprobs(model, [(items[1], [1, 2])], max_tokens=12))[0]
     torch.testing.assert_close(swapped, torch.stack([second, first]))
     assert items[0]["input_ids"].tolist() == model.tokenizer(TEXT)["input_ids"][0].tolist()
+
+
+def test_overlapping_tokens_are_refused(fixtures):
+    from lexome.catalog import load
+
+    model = load(fixtures / "dnabert" / "mlm_k6_tiny", device="cpu")
+    with pytest.raises(InputError, match="stand in its neighbours"):
+        score_sequences(model, ["ACGTACGTACGT"])

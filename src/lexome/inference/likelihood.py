@@ -314,6 +314,13 @@ def _check(model: Model, mask_stride: int | None) -> bool:
             f"{model.name} has {model.head_name or 'no'} head, and scoring needs the {objective} "
             "one that it was pretrained with. Load the pretrained checkpoint."
         )
+    spans = tokenizer_of(model).spans("ACGTACGTACGTACGT")
+    if objective == "masked" and len(spans) > 1 and spans[1, 0] < spans[0, 1]:
+        raise InputError(
+            f"the tokens of {model.name} overlap, so the letters of a hidden token stand in its "
+            "neighbours, and a pseudo-likelihood would be far too high. Use a model whose tokens "
+            "lie side by side."
+        )
     if mask_stride is not None and objective == "causal":
         raise InputError(
             f"mask_stride is for masked models, and {model.name} is causal: it scores all tokens "
