@@ -74,6 +74,7 @@ class Inert:
         self.state = state
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Inert":
+        """Stand for what calling the object would make; nothing is called."""
         return Inert(*args, **kwargs)
 
     def __setitem__(self, key: Any, value: Any) -> None:

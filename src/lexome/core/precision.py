@@ -1,12 +1,13 @@
 """Which number type to compute in, and why."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from lexome.core.errors import InputError
 from lexome.core.names import pick
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16", "float16", "auto"]
 
@@ -15,7 +16,7 @@ Precision = Literal["float32", "bfloat16", "float16", "auto"]
 class Choice:
     """A number type and the reason for it, for the user to read."""
 
-    dtype: torch.dtype
+    dtype: "torch.dtype"
     reason: str
 
     @property
@@ -24,7 +25,7 @@ class Choice:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_precision(precision: str, device: torch.device) -> Choice:
+def choose_precision(precision: str, device: "torch.device") -> Choice:
     """Resolve a precision.
 
     ``auto`` takes bfloat16 where the hardware multiplies it natively (NVIDIA GPUs from Ampere,
@@ -35,6 +36,8 @@ def choose_precision(precision: str, device: torch.device) -> Choice:
     UnknownName
         If `precision` is none of the four names.
     """
+    import torch
+
     pick("precision", precision, ("float32", "bfloat16", "float16", "auto"))
     if precision != "auto":
         return Choice(dtype=getattr(torch, precision), reason="as asked")
@@ -49,11 +52,13 @@ def choose_precision(precision: str, device: torch.device) -> Choice:
 
 def native_bfloat16_cpu() -> bool:
     """Tell whether this CPU has instructions that multiply bfloat16 (AMX or AVX512-BF16)."""
+    import torch
+
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> "torch.device":
     """Resolve a device; ``auto`` takes a GPU where there is one.
 
     Raises
@@ -61,6 +66,8 @@ def choose_device(device: str) -> torch.device:
     InputError
         If the device does not exist on this machine.
     """
+    import torch
+
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
