@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lexome.blocks.linear import Linear, by_rows, linear
 from lexome.blocks.stack import DecodeCache
 
-_CACHED = 1 << 19  # numbers that the steps between the projections work on at a time
+_CACHED = 1 << 21  # numbers that the steps between the projections work on at a time
 _PROJECTED = 64  # channels that are projected at a time, so that the multiplication is worth it
 _KEPT = 400 << 20  # bytes of transformed filters that one layer keeps
 _BLOCK = 64  # tokens whose products are added one by one while generating

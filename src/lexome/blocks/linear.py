@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 _FEWEST_ROWS = 16  # below, the time goes into reading the weights, and MKL is as good
 _FEWEST_PRODUCTS = 2_000_000  # below, the call costs more than it saves
 
-_CACHED = 1 << 19  # numbers that fit the caches of one core together with the weights
+_CACHED = 1 << 21  # numbers at a time: few enough for the caches, many enough to share among cores
 
 _X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
