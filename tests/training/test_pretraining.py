@@ -256,12 +256,27 @@ def test_a_family_of_words_asks_for_its_tokenizer(tiny, tmp_path):
         pretrain(**tiny("dnabert2", out=tmp_path, tokenizer=None))
 
 
+def test_tokens_that_overlap_are_refused(tiny, tmp_path, monkeypatch):
+    """Hiding one of them would hide nothing."""
+    monkeypatch.setattr(
+        Examples, "encode", lambda self, windows, tokens=None: [{"input_ids": [3] * 200}]
+    )
+    with pytest.raises(InputError, match="the tokens of GPN overlap"):
+        pretrain(**tiny("gpn", out=tmp_path))
+
+
 def test_the_folder_of_another_run_is_refused(trained, tiny):
     out = trained["gpn"].model.parent
     with pytest.raises(InputError, match="other settings: seed was 0, now 1"):
         pretrain(**tiny("gpn", out=out, seed=1))
     with pytest.raises(InputError, match="other contents of regions and validation"):
         pretrain(**tiny("gpn", out=out, validation=["two:0-1000"]))
+
+
+def test_a_mistake_leaves_the_folder_free(tiny, tmp_path):
+    with pytest.raises(InputError, match="Hold out less"):
+        pretrain(**tiny("gpn", out=tmp_path, validation=["one", "two"]))
+    assert pretrain(**tiny("gpn", out=tmp_path, steps=2)).steps == 2
 
 
 def test_a_run_can_be_deleted_and_started_anew(tiny, tmp_path):

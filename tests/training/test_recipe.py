@@ -9,8 +9,8 @@ from lexome.training.recipe import bundled_recipes, find_recipe, takes_recipe
 
 
 @takes_recipe("pretrain")
-def train(recipe=None, *, fasta=(), steps: int = 3, rate: float = 0.5):
-    return recipe, fasta, steps, rate
+def train(recipe=None, *, fasta=(), steps: int = 3, rate: float = 0.5, sizes=None):
+    return recipe, fasta, steps, rate, sizes
 
 
 @pytest.fixture
@@ -21,19 +21,30 @@ def recipe(tmp_path):
 
 
 def test_a_recipe_gives_arguments(recipe):
-    assert train(recipe, fasta=["a.fa"]) == (recipe, ["a.fa"], 10, 1e-3)
+    assert train(recipe, fasta=["a.fa"]) == (recipe, ["a.fa"], 10, 1e-3, None)
 
 
 def test_what_is_given_beside_it_wins_even_if_it_is_the_default(recipe):
     assert train(recipe, steps=3)[2] == 3
 
 
+def test_mappings_are_overruled_key_by_key(recipe):
+    recipe.write_text("sizes: {width: 8, depth: 2}\n")
+    assert train(recipe, sizes={"depth": 3})[4] == {"width": 8, "depth": 3}
+
+
 def test_without_a_recipe_nothing_changes():
-    assert train(steps=4) == (None, (), 4, 0.5)
+    assert train(steps=4) == (None, (), 4, 0.5, None)
 
 
 def test_the_signature_stays_for_the_command_line():
-    assert list(inspect.signature(train).parameters) == ["recipe", "fasta", "steps", "rate"]
+    assert list(inspect.signature(train).parameters) == [
+        "recipe",
+        "fasta",
+        "steps",
+        "rate",
+        "sizes",
+    ]
 
 
 def test_a_misspelt_key_gets_a_suggestion(recipe):

@@ -28,13 +28,24 @@ def test_the_same_run_may_claim_its_folder_again(run):
     run.claim(ASKED, resume=True)
 
 
+def test_a_run_that_came_to_nothing_holds_no_claim(run):
+    run.confirm("fasta", "abc")
+    run.claim(ASKED | {"steps": 20}, resume=True)
+    run.confirm("fasta", "abd")
+    checkpoint(run, 5)
+    with pytest.raises(InputError, match="other contents of fasta"):
+        run.confirm("fasta", "abc")
+
+
 def test_another_run_is_told_what_differs(run):
+    checkpoint(run, 5)
     with pytest.raises(InputError, match=r"other settings: steps was 10, now 20. Choose another"):
         run.claim(ASKED | {"steps": 20}, resume=True)
 
 
 def test_other_contents_are_refused(run):
     run.confirm("fasta", "abc")
+    checkpoint(run, 5)
     run.confirm("fasta", "abc")
     run.claim(ASKED, resume=True)
     with pytest.raises(InputError, match="other contents of fasta"):

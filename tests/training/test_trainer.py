@@ -1,44 +1,12 @@
 """The loop on transformers' Trainer: groups, accumulation, precision, what a step costs."""
 
-import re
-
 import pytest
 import torch
 
 from lexome.catalog import new
 from lexome.core import InputError
 from lexome.training.pretraining import pretrain
-from lexome.training.trainer import Task, parameter_groups
-
-
-def names_without_decay(model):
-    free = {id(p) for p in parameter_groups(model, 0.1)[1]["params"]}
-    return {name for name, p in model.named_parameters() if id(p) in free}
-
-
-def test_every_parameter_is_in_one_group():
-    model = new("dnabert2", vocab_size=32, width=8, depth=1, heads=2, mlp_width=8)
-    decayed, free = parameter_groups(model, 0.1)
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    ids = [id(p) for group in (decayed, free) for p in group["params"]]
-    assert sorted(ids) == sorted(id(p) for p in model.parameters())
-
-
-@pytest.mark.parametrize("family", ["gpn", "dnabert2"])
-def test_biases_and_norms_are_not_decayed(family):
-    sizes = {"heads": 2, "vocab_size": 32} if family == "dnabert2" else {}
-    free = names_without_decay(new(family, width=8, depth=1, mlp_width=8, **sizes))
-    assert free
-    assert all(re.search(r"bias$|norm.*weight$", name) for name in free)
-
-
-def test_the_filters_and_the_embedding_of_hyenadna_are_not_decayed():
-    free = names_without_decay(new("hyenadna", width=8, mlp_width=8, length=20, filter_width=8))
-    assert "backbone.embed.weight" in free
-    assert "backbone.layers.0.mixer.filter.net.0.weight" in free
-    assert "backbone.layers.0.mixer.filter.net.1.freq" in free
-    assert "backbone.layers.0.mixer.in_proj.weight" not in free
-    assert "backbone.layers.0.mixer.short.weight" not in free
+from lexome.training.trainer import Task
 
 
 def test_the_task_gives_the_loss_of_the_model():

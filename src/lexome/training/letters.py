@@ -59,7 +59,7 @@ class Letters:
         self.contigs = tuple(Contig(**each) for each in index["contigs"])
         self.sha256: str = index["sha256"]
         self.unknown: np.ndarray = np.load(folder / "unknown.npy")
-        self._letters = np.load(folder / "letters.npy", mmap_mode="r")
+        self._letters = np.asarray(np.load(folder / "letters.npy", mmap_mode="r"))
 
     def __reduce__(self) -> tuple[type["Letters"], tuple[Path]]:
         return type(self), (self.folder,)  # another process maps the file anew

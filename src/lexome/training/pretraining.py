@@ -3,16 +3,16 @@
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
 from lexome import __version__
 from lexome.catalog import families, load, new
 from lexome.core import InputError, need, pick
-from lexome.core.precision import choose_device, choose_precision
+from lexome.core.precision import Precision, choose_device, choose_precision
 from lexome.model import Model
 from lexome.sequence import Interval
 from lexome.tokenizers import read_tokenizer
@@ -22,6 +22,8 @@ from lexome.training.recipe import takes_recipe
 from lexome.training.runs import Measurement, Run, Watcher
 from lexome.training.schedules import SCHEDULES, Schedule, plan_stages
 from lexome.training.windows import split
+
+_Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def pretrain(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     clip: float = 1.0,
-    precision: str = "float32",
+    precision: Precision = "float32",
     seed: int = 0,
     workers: int = 0,
     log_every: int = 10,
@@ -138,7 +140,7 @@ def pretrain(
     family
         Family of a new model, or of `model` where its files do not tell.
     sizes
-        Sizes of a new model: fields of the family's configuration, e.g. ``width`` and ``depth``.
+        Sizes of a new model: fields of the family's configuration, e.g. ``{width: 64, depth: 4}``.
     model
         Release or folder to go on from, instead of a new model.
     tokenizer
@@ -225,51 +227,35 @@ def pretrain(
     MissingExtra
         If the train extra is not installed.
     """
-    need("transformers", "train", "to train")
-    need("accelerate", "train", "to train")
-    need("tensorboard", "train", "to train")
+    given = dict(locals())
+    for package in ("transformers", "accelerate", "tensorboard"):
+        need(package, "train", "to train")
     fasta = [fasta] if isinstance(fasta, str | Path) else list(fasta)
     validation = [validation] if isinstance(validation, str | Interval) else list(validation)
-    _check_numbers(locals())
     if not fasta or out is None:
         raise InputError(
             f"{'fasta' if not fasta else 'out'} is missing. Expected FASTA files to train on and "
             "a folder for the run: pretrain(..., fasta=['genome.fa'], out='run')."
         )
+    _check_numbers(given)
     length, in_tokens = _window(length_bp, length_tokens)
     network = _network(model, family, sizes or {}, tokenizer, seed=seed)
-    objective = Objective(
-        kind=cast(Any, network.family.objective),
-        mask_rate=mask_rate,
-        ignore_unknown=ignore_unknown,
-        soft_mask_weight=soft_mask_weight,
-    )
-    examples = _examples(network, objective, length, in_tokens=in_tokens)
+    objective = _take(Objective, given | {"kind": network.family.objective})
     if objective.kind == "causal" and {soft_mask_weight, validation_soft_mask_weight} != {1}:
         raise InputError(
             f"soft_mask_weight is {soft_mask_weight}, but {network.family.title} predicts the "
             "next token, whose loss has no weights. Leave it at 1, or train a masked model."
         )
+    examples = _examples(network, objective, length, in_tokens=in_tokens)
     choice = choose_precision(precision, choose_device("auto"))
     if choice.dtype == torch.float16 and not torch.cuda.is_available():
         raise InputError("precision='float16' trains on a GPU only. Use 'auto' or 'float32'.")
+    pick("schedule", schedule, SCHEDULES)
 
     from lexome.training.trainer import Optimization, Pretrainer, Rhythm, trainer_arguments
 
     run = Run(Path(out))
-    optimization = Optimization(
-        steps=steps,
-        learning_rate=learning_rate,
-        schedule=pick("schedule", schedule, SCHEDULES),  # type: ignore[arg-type]
-        warmup_steps=warmup_steps,
-        decay_steps=decay_steps,
-        final_rate=final_rate,
-        weight_decay=weight_decay,
-        betas=(betas[0], betas[1]),
-        eps=eps,
-        clip=clip,
-        accumulate=accumulate,
-    )
+    optimization = _take(Optimization, given | {"betas": tuple(betas)})
     tenth = max(1, steps // 10)
     rhythm = Rhythm(
         log_every=log_every,
@@ -286,11 +272,11 @@ def pretrain(
         batch=batch_size,
         parts=accumulate * arguments.world_size,
     )
-    asked = {
+    asked = {  # what decides the loss curve; a resumption must ask for the same
         "family": network.family.name,
         "model": None if model is None else network.checkpoint_sha256(),
         "sizes": asdict(network.config),
-        "tokenizer": _hash(*(network.tokenizer.files().values() if network.tokenizer else ())),
+        "tokenizer": _hash(*examples.tokenizer.files().values()),
         "length_in_tokens": in_tokens,
         "stages": [asdict(stage) for stage in stages],
         **asdict(replace(optimization, accumulate=0)),
@@ -358,6 +344,11 @@ def pretrain(
     return _read_result(run, cast(dict[str, Any], run.result()))
 
 
+def _take(kind: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """Make a settings object from the arguments that have its fields' names."""
+    return kind(**{field.name: given[field.name] for field in fields(cast(Any, kind))})
+
+
 _WHOLE = {  # least value: arguments
     1: (
         *("steps", "batch_size", "accumulate", "decay_steps", "length_bp", "length_tokens"),
@@ -373,7 +364,8 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
     for least, names in _WHOLE.items():
         for name in names:
             value = arguments[name]
-            if value is not None and (type(value) is not int or value < least):
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (is_whole and value >= least):
                 raise InputError(
                     f"{name} is {value!r}. Expected a whole number of at least {least}."
                 )
@@ -383,7 +375,7 @@ def _check_numbers(arguments: Mapping[str, Any]) -> None:
     ):
         for name in names:
             value = arguments[name]
-            if type(value) not in (int, float) or not 0 <= value <= high:
+            if not isinstance(value, int | float) or not 0 <= value <= high:
                 raise InputError(f"{name} is {value!r}. Expected a number {expected}.")
     if len(arguments["betas"]) != 2 or not all(0 <= beta < 1 for beta in arguments["betas"]):
         raise InputError(
@@ -463,6 +455,12 @@ def _examples(network: Model, objective: Objective, length: int, *, in_tokens: b
     if objective.kind == "masked" and words.mask is None:
         raise InputError(f"the tokenizer of {title} has no mask token. Give one that has.")
     examples = Examples(words, objective)
+    probe = "ACGT" * 30
+    if examples.letters_per_token[examples.encode([probe])[0]["input_ids"]].sum() != len(probe):
+        raise InputError(
+            f"the tokens of {title} overlap, so that hidden ones could be read off their "
+            "neighbours. Expected a model whose tokens lie side by side."
+        )
     tokens = length if in_tokens else length + examples.special_tokens
     if tokens <= examples.special_tokens:
         raise InputError(

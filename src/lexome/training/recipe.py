@@ -1,7 +1,7 @@
 """Recipes: YAML files that hold keyword arguments of one function and nothing else."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -29,7 +29,8 @@ def takes_recipe(command: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
     """Let a function take its keyword arguments from a recipe.
 
     The function's first parameter is `recipe`: the name of a bundled recipe of `command`, or a
-    path. What the recipe holds is passed on, arguments that the caller gives win over it.
+    path. What the recipe holds is passed on; arguments that the caller gives win over it, of
+    mappings key by key.
     """
 
     def wrap(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -42,7 +43,10 @@ def takes_recipe(command: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
             if recipe is None:
                 return function(*args, **given)
             values = read_arguments(find_recipe(recipe, command), names)
-            return function(recipe, **(values | bound))  # type: ignore[arg-type]
+            for name, value in bound.items():
+                both = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
+                values[name] = {**values[name], **value} if both else value
+            return function(recipe, **values)  # type: ignore[arg-type]
 
         return with_recipe
 

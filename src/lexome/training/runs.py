@@ -86,7 +86,7 @@ class Run:
         asked = json.loads(json.dumps(asked))
         if not resume:
             self._clear()
-        if self._asked.is_file():
+        if self._asked.is_file() and self._has_begun():
             before = json.loads(self._asked.read_text(encoding="utf-8"))
             other = [key for key in asked if asked[key] != before.get(key)]
             if other:
@@ -98,8 +98,8 @@ class Run:
                     + ". Choose another folder for out, or resume=False to delete that run."
                 )
             return
-        strange = [p.name for p in self._own_names() if p.exists()]
-        if strange:
+        strange = [path.name for path in self._own_names() if path.exists()]
+        if strange and not self._asked.is_file():
             raise InputError(
                 f"{self.folder} has {', '.join(strange)} but no run.json, so it is not known what "
                 "run they belong to. Choose another folder for out, or remove them."
@@ -116,13 +116,17 @@ class Run:
             If the run in the folder was made of something else.
         """
         asked = json.loads(self._asked.read_text(encoding="utf-8"))
-        if what not in asked:
+        if what not in asked or not self._has_begun():
             _write_json(self._asked, asked | {what: value})
         elif asked[what] != value:
             raise InputError(
                 f"{self.folder} holds a run with other contents of {what}. Give what that run was "
                 "started with, choose another folder for out, or resume=False to delete it."
             )
+
+    def _has_begun(self) -> bool:
+        """Tell whether there is anything yet that other settings could spoil."""
+        return self.latest_checkpoint() is not None or bool(self.history())
 
     def _own_names(self) -> list[Path]:
         return [self.model, self.best, self.checkpoints, self._metrics, self._result]

@@ -12,7 +12,6 @@ import math
 import sys
 import time
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -30,6 +28,7 @@ from lexome.catalog import load
 from lexome.core import InputError
 from lexome.model import Model
 from lexome.training.datasets import Batch, From, MicroBatches, Validation
+from lexome.training.groups import parameter_groups
 from lexome.training.runs import Measurement, Run, Watcher, step_of
 from lexome.training.schedules import Schedule, learning_rate_factor
 from lexome.training.validation import Score, validate
@@ -93,22 +92,6 @@ class Task(nn.Module):
         loss = self.model(labels=batch.pop("targets"), **batch).loss
         assert loss is not None, "labels were given"
         return loss
-
-
-def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
-    """Divide the parameters into those with weight decay and those without.
-
-    None have biases and norms, that is whatever has one dimension, and what the family's
-    `undecayed` names.
-    """
-    patterns = [f"backbone.{pattern}" for pattern in type(model.backbone).undecayed]
-    decayed, undecayed = [], []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            free = parameter.dim() < 2 or any(fnmatch(name, pattern) for pattern in patterns)
-            (undecayed if free else decayed).append(parameter)
-    groups = ((decayed, weight_decay), (undecayed, 0.0))
-    return [{"params": group, "weight_decay": decay} for group, decay in groups if group]
 
 
 def trainer_arguments(
@@ -225,6 +208,8 @@ class Pretrainer(Trainer):
             self._load_from_checkpoint(str(checkpoint))
             return
         if self.is_world_process_zero():
+            from torch.utils.tensorboard import SummaryWriter  # an extra
+
             writer = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step + 1)
             self.add_callback(TensorBoardCallback(writer))
             if self.progress:
