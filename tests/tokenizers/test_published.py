@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers, processors
 
-from lexome.core import FormatError
-from lexome.tokenizers import LetterTokenizer, PublishedTokenizer, read_tokenizer
+from lexome.core import CheckpointError, FormatError
+from lexome.tokenizers import LetterTokenizer, PublishedTokenizer, read_tokenizer, read_trained
 
 
 def write_bpe(folder, *, truncation=None):
@@ -89,3 +89,28 @@ def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(FormatError, match=r"tokenizer\.json"):
         read_tokenizer(tmp_path)
+
+
+def test_trained_words_must_be_there_and_fit_the_weights(tmp_path):
+    with pytest.raises(CheckpointError, match=r"Words reads its words .* made from scratch"):
+        read_trained(None, 8, "Words")
+    with pytest.raises(CheckpointError, match=f"{tmp_path} has none"):
+        read_trained(tmp_path, 8, "Words")
+    write_bpe(tmp_path)
+    assert len(read_trained(tmp_path, 8, "Words").vocabulary) == 8
+    with pytest.raises(CheckpointError, match="8 words, the weights have rows for 7"):
+        read_trained(tmp_path, 7, "Words")
+
+
+def test_letters_that_vanish_without_an_unknown_token_are_counted(tmp_path):
+    write_bpe(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["unk_token"] = None
+    content["pre_tokenizer"] = None
+    content["model"]["vocab"]["[NONE]"] = content["model"]["vocab"].pop("[UNK]")
+    content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] != "[UNK]"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = read_trained(tmp_path, 8, "Words")
+    for text, measured in (("ACAC", (0, 4)), ("ACNCN", (2, 5)), ("NNN", (3, 3)), ("", (0, 0))):
+        (encoded,) = tokenizer.encode([text])
+        assert tokenizer.measure_unknown(text, encoded) == measured

@@ -25,9 +25,8 @@ from lexome.blocks import (
     start_small,
 )
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
-from lexome.core import CheckpointError
 from lexome.objectives import IGNORED, masked_token_loss
-from lexome.tokenizers import Tokenizer, read_tokenizer
+from lexome.tokenizers import Tokenizer, read_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,19 +129,7 @@ def _write_config(c: DnaBert2Config) -> dict[str, Any]:
 
 
 def _tokenizer(folder: Path | None, config: DnaBert2Config) -> Tokenizer:
-    tokenizer = read_tokenizer(folder) if folder else None
-    if tokenizer is None:
-        raise CheckpointError(
-            "DNABERT-2 reads its words from tokenizer.json, and "
-            + (f"{folder} has none. " if folder else "a model made from scratch has none yet. ")
-            + "Copy it from the release, or train one with `lexome tokenizer`."
-        )
-    if len(tokenizer.vocabulary) > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: tokenizer.json has {len(tokenizer.vocabulary)} words, the weights have "
-            f"rows for {config.vocab_size}. The two files belong to different models."
-        )
-    return tokenizer
+    return read_trained(folder, config.vocab_size, "DNABERT-2")
 
 
 _L = "bert.encoder.layer.{i}"

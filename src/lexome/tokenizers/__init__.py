@@ -5,7 +5,7 @@ from lexome.tokenizers.cells import CellTokenizer, read_vocabulary
 from lexome.tokenizers.kmer_letters import KmerLetterPreset, KmerLetterTokenizer
 from lexome.tokenizers.kmers import KmerPreset, KmerTokenizer, KmerVocabulary, read_kmers
 from lexome.tokenizers.letters import LetterPreset, LetterTokenizer
-from lexome.tokenizers.published import PublishedTokenizer, read_tokenizer
+from lexome.tokenizers.published import PublishedTokenizer, read_tokenizer, read_trained
 
 __all__ = [
     "CellTokenizer",
@@ -21,5 +21,6 @@ __all__ = [
     "Tokenizer",
     "read_kmers",
     "read_tokenizer",
+    "read_trained",
     "read_vocabulary",
 ]

@@ -80,7 +80,13 @@ class PublishedTokenizer(Tokenizer):
         return [{"input_ids": np.array(e.ids, np.int32)} for e in batch]
 
     def measure_unknown(self, item: str, encoded: Encoded) -> tuple[int, int]:
-        """Count the letters under unknown tokens, and all letters under tokens."""
+        """Count the letters under unknown tokens, and all letters under tokens.
+
+        Where there is no unknown token, letters that the words do not have vanish: then those
+        under no token are counted, and all letters.
+        """
+        if self.unknown is None:
+            return len(item) - int(np.diff(self.spans(item)).sum()), len(item)
         if not self.count_unknown(encoded):
             return 0, len(item)
         letters = np.diff(self.spans(item))[:, 0]
@@ -125,6 +131,38 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     if preset is not None:
         return LetterTokenizer(preset)
     return PublishedTokenizer(path, special, padding_side=side, max_tokens=limit)
+
+
+def read_trained(folder: Path | None, rows: int, title: str) -> Tokenizer:
+    """Read the tokenizer of a system whose words were trained, and cannot be made from nothing.
+
+    Parameters
+    ----------
+    folder
+        The release's; None for a model made from scratch.
+    rows
+        Words for which the weights have rows.
+    title
+        The system, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no tokenizer.json, or it has more words than the weights.
+    """
+    tokenizer = read_tokenizer(folder) if folder else None
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{title} reads its words from tokenizer.json, and "
+            + (f"{folder} has none. " if folder else "a model made from scratch has none yet. ")
+            + "Copy it from the release, or train one with `lexome tokenizer`."
+        )
+    if len(tokenizer.vocabulary) > rows:
+        raise CheckpointError(
+            f"{folder}: tokenizer.json has {len(tokenizer.vocabulary)} words, the weights have "
+            f"rows for {rows}. The two files belong to different models."
+        )
+    return tokenizer
 
 
 def _letter_preset(
