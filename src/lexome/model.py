@@ -369,9 +369,10 @@ class Model(nn.Module):
     def _layout(self) -> Layout:
         if self.origin is not None and self.origin.layout.head == self.head_name:
             return self.origin.layout
-        for layout in self.family.layouts:
-            if layout.head == self.head_name:
-                return layout
+        forms = [layout for layout in self.family.layouts if layout.head == self.head_name]
+        if forms:
+            ours, _ = self.names()
+            return next((layout for layout in forms if layout.keys.names_all(ours)), forms[0])
         raise CheckpointError(
             f"{self.family.title} has no published form with a {self.head_name!r} head. "
             f"Published forms: {', '.join(la.name for la in self.family.layouts)}."

@@ -62,6 +62,8 @@ def test_optional_names_may_be_filled_or_not():
 def test_a_name_without_a_rule_cannot_be_saved():
     with pytest.raises(CheckpointMismatch, match=r"no published name for head\.bias"):
         KEYS.published_names(["head.bias"])
+    assert not KEYS.names_all([*OURS, "head.bias"])
+    assert KEYS.names_all(OURS)
 
 
 def test_the_error_names_what_is_missing_and_what_looks_like_it():

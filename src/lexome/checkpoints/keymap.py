@@ -175,8 +175,21 @@ class KeyMap:
             incomplete=incomplete,
         )
 
+    def names_all(self, ours: Iterable[str]) -> bool:
+        """Say whether the table has a published name for each of our names."""
+        return not self._place(ours)[1]
+
     def published_names(self, ours: Iterable[str]) -> list[_Claim]:
         """Give the published names for our names, in the order of ours."""
+        claims, left = self._place(ours)
+        if left:
+            raise CheckpointMismatch(
+                f"the key table has no published name for {_some(left)}. Add rules to it."
+            )
+        return claims
+
+    def _place(self, ours: Iterable[str]) -> tuple[list[_Claim], list[str]]:
+        """Return what is published of our names, and those of them that no rule has."""
         ours = list(ours)
         wanted = set(ours)
         rules = [((_Pattern(o),), (_Pattern(p),)) for p, o in self.rename.items()]
@@ -196,11 +209,7 @@ class KeyMap:
                     break
             else:
                 left.append(name)
-        if left:
-            raise CheckpointMismatch(
-                f"the key table has no published name for {_some(left)}. Add rules to it."
-            )
-        return list(claims.values())
+        return list(claims.values()), left
 
 
 def to_ours(resolution: Resolution, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
