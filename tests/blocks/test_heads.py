@@ -15,6 +15,11 @@ def test_a_tied_head_shares_its_weight_with_the_embedding():
         assert head(torch.zeros(2, 3, 4), {}).shape == (2, 3, 7)
 
 
+def test_the_classifier_may_have_another_activation():
+    head, x = FirstTokenClassifier(4, 3, activation=torch.relu).eval(), torch.randn(2, 5, 4)
+    torch.testing.assert_close(head(x, {}), head.classifier(torch.relu(head.pooler(x[:, 0]))))
+
+
 def test_the_classifier_reads_only_the_first_token():
     torch.manual_seed(0)
     head, x = FirstTokenClassifier(4, 3).eval(), torch.randn(2, 5, 4)

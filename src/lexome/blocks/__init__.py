@@ -10,6 +10,7 @@ from lexome.blocks.attention import (
     padding_bias,
 )
 from lexome.blocks.convolution import SameConvolution
+from lexome.blocks.disentangled import DisentangledSelfAttention, DistanceTable, bucket
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
 from lexome.blocks.hyena import Hyena, ImplicitFilter
 from lexome.blocks.initialise import start_small
@@ -21,6 +22,8 @@ from lexome.blocks.stack import DecodeCache, Hidden, Stack
 __all__ = [
     "Alibi",
     "DecodeCache",
+    "DisentangledSelfAttention",
+    "DistanceTable",
     "FirstTokenClassifier",
     "GatedMlp",
     "Hidden",
@@ -39,6 +42,7 @@ __all__ = [
     "TokenHead",
     "activated",
     "alibi_slopes",
+    "bucket",
     "by_rows",
     "gelu_tanh",
     "padding_bias",

@@ -67,17 +67,28 @@ class MaskedTokenHead(nn.Module):
 
 
 class FirstTokenClassifier(nn.Module):
-    """Classes from the first token: tanh(dense(x_0)), dropout, linear, as BERT does."""
+    """Classes from the first token: tanh(dense(x_0)), dropout, linear, as BERT does.
 
-    def __init__(self, width: int, classes: int, *, dropout: float = 0.0):
+    DeBERTa has GELU as `activation`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        *,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.tanh,
+    ):
         super().__init__()
+        self.activation = activation
         self.pooler = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.classifier = Linear(width, classes)
 
     def forward(self, x_BLD: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Map (B, L, D) to (B, C)."""
-        return self.classifier(self.dropout(torch.tanh(self.pooler(x_BLD[:, 0]))))
+        return self.classifier(self.dropout(self.activation(self.pooler(x_BLD[:, 0]))))
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
