@@ -24,6 +24,15 @@ SMALL = {  # sizes of a tiny model, with everything switched on that a release c
         "mlp_width": 24,
     },
     "scgpt": {"vocab_size": 40, "width": 16, "depth": 2, "heads": 4, "mlp_width": 16},
+    "seqlens": {
+        "vocab_size": 40,
+        "width": 16,
+        "depth": 2,
+        "heads": 4,
+        "mlp_width": 24,
+        "positions": 32,
+        "buckets": 8,
+    },
 }
 MANIFESTS = {  # shapes that the manifest itself calls not established
     "scGPT_CP": ("cls_decoder.out_layer.weight", "cls_decoder.out_layer.bias"),
