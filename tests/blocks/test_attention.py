@@ -44,6 +44,23 @@ def test_no_padding_is_no_bias():
     assert bias.shape == (1, 1, 1, 2)
 
 
+@pytest.mark.parametrize("scores", [1, 4_000, 1 << 20])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_without_gradients_a_cpu_takes_the_same_formula_in_any_split(monkeypatch, scores, rows):
+    monkeypatch.setattr("lexome.blocks.attention._SCORES", scores)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(rows, 30, 4, 8).transpose(1, 2) for _ in range(3))
+    narrow = [x.bfloat16() for x in (q, k, v)]
+    for bias in (None, torch.randn(1, 4, 30, 30), torch.randn(rows, 1, 1, 30)):
+        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        with torch.no_grad():
+            torch.testing.assert_close(attend(q, k, v, bias), expected, atol=1e-5, rtol=1e-5)
+            found = attend(*narrow, None if bias is None else bias.bfloat16())
+        # bfloat16 has 8 digits of 2: scores of up to 4 are rounded by up to 0.016.
+        torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0)
+    assert torch.equal(narrow[0], q.bfloat16())
+
+
 @pytest.mark.parametrize("length", [3, 64, 65, 130])
 def test_short_and_long_inputs_take_the_same_formula(length):
     torch.manual_seed(0)

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+Activation = Callable[[Tensor], Tensor]
+
 _FEWEST_ROWS = 16  # below, the time goes into reading the weights, and MKL is as good
 _FEWEST_PRODUCTS = 2_000_000  # below, the call costs more than it saves
 
@@ -29,7 +31,8 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-_GELU = {F.gelu: "none", gelu_tanh: "tanh"}  # the names that oneDNN's operator in PyTorch takes
+# The names that oneDNN's operator in PyTorch takes.
+_GELU: dict[Activation | None, str] = {F.gelu: "none", gelu_tanh: "tanh"}
 
 
 def _onednn(
@@ -60,8 +63,10 @@ class _OneDnnLinear(torch.autograd.Function):
         )
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute x W^T + b by the fastest kernel for the place.
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation | None = None
+) -> Tensor:
+    """Compute activation(x W^T + b) by the fastest kernel for the place.
 
     Parameters
     ----------
@@ -69,6 +74,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         Input (..., inputs).
     weight, bias
         Shapes (outputs, inputs) and (outputs,).
+    activation
+        What follows, if anything; GELU costs nothing where oneDNN multiplies.
 
     Returns
     -------
@@ -79,11 +86,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5]))
     tensor([[11.5000]])
     """
-    if x.dtype is not torch.float32 or not _use_onednn(x, weight):
-        return F.linear(x, weight, bias)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _OneDnnLinear.apply(x, weight, bias)  # type: ignore[return-value]
-    return _onednn(x, weight, bias)
+    fused = activation in _GELU and not torch.is_grad_enabled()
+    if (x.dtype is not torch.float32 and not fused) or not _use_onednn(x, weight):
+        y = F.linear(x, weight, bias)
+    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        y: Tensor = _OneDnnLinear.apply(x, weight, bias)  # type: ignore[assignment]
+    elif fused:
+        return _onednn(x, weight, bias, _GELU[activation])
+    else:
+        y = _onednn(x, weight, bias)
+    return y if activation is None else activation(y)
 
 
 @cache
@@ -117,15 +129,10 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-def activated(layer: nn.Module, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def activated(layer: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     """Compute activation(layer(x)), in one kernel where there is one."""
-    if (
-        type(layer) is Linear
-        and activation in _GELU
-        and not torch.is_grad_enabled()
-        and _use_onednn(x, layer.weight)
-    ):
-        return _onednn(x, layer.weight, layer.bias, _GELU[activation])
+    if type(layer) is Linear:  # and not an adapter around one
+        return linear(x, layer.weight, layer.bias, activation)
     return activation(layer(x))
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexome.blocks.linear import Linear, activated
+from lexome.blocks.linear import Linear, activated, linear
 
 
 class Mlp(nn.Module):
@@ -53,5 +54,13 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        gate, value = self.up(x).chunk(2, dim=-1)
-        return self.down(self.dropout(self.activation(gate) * value))
+        if torch.is_grad_enabled() or x.device.type != "cpu" or type(self.up) is not Linear:
+            gate, value = self.up(x).chunk(2, dim=-1)
+            return self.down(self.dropout(self.activation(gate) * value))
+        # On a CPU two products are faster than one: the halves then lie in one piece each, the
+        # activation is applied while they are made, and a third as much memory is touched.
+        gate_weight, value_weight = self.up.weight.chunk(2)
+        biases = (None, None) if self.up.bias is None else self.up.bias.chunk(2)
+        inner = linear(x, gate_weight, biases[0], self.activation)
+        inner *= linear(x, value_weight, biases[1])
+        return self.down(self.dropout(inner))
