@@ -10,6 +10,7 @@ from lexome.blocks import (
     bucket,
     padding_bias,
 )
+from lexome.blocks.disentangled import position_scores
 
 
 def test_near_distances_are_told_apart_and_far_ones_share_buckets():
@@ -109,3 +110,14 @@ def test_an_index_made_in_inference_serves_training():
         attention(x, (None, table(7, x)))
     attention(x, (None, table(7, x))).sum().backward()
     assert table.table.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("length", [30, 260, 800])
+def test_scores_made_in_pieces_are_those_made_at_once(length):
+    table = DistanceTable(12, 128, farthest=512, eps=1e-7)
+    vectors, index = table(length, torch.zeros(1))
+    q, k = torch.randn(2, 3, 4, length, 8).unbind(0)
+    positions = torch.randn(2, 4, len(vectors), 8).unbind(0)
+    at_once = position_scores(q, k, *positions, index)
+    with torch.no_grad():
+        torch.testing.assert_close(position_scores(q, k, *positions, index), at_once)
