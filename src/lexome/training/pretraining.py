@@ -11,6 +11,7 @@ import torch
 
 from lexome import __version__
 from lexome.catalog import families, load, new
+from lexome.checkpoints import Family
 from lexome.core import InputError, need, pick
 from lexome.core.precision import Precision, choose_device, choose_precision
 from lexome.model import Model
@@ -142,7 +143,8 @@ def pretrain(
     sizes
         Sizes of a new model: fields of the family's configuration, e.g. ``{width: 64, depth: 4}``.
     model
-        Release or folder to go on from, instead of a new model.
+        Release or folder to go on from, instead of a new model; what a recipe says of `sizes`
+        and `tokenizer` then does not matter.
     tokenizer
         Folder with a tokenizer.json, for new models whose words come from a file; `lexome
         tokenizer` makes one.
@@ -239,7 +241,15 @@ def pretrain(
         )
     _check_numbers(given)
     length, in_tokens = _window(length_bp, length_tokens)
-    network = _network(model, family, sizes or {}, tokenizer, seed=seed)
+    if model is not None and recipe is None and (sizes or tokenizer is not None):
+        raise InputError(
+            f"{'sizes' if sizes else 'tokenizer'} was given beside model={str(model)!r}, which "
+            "has its own. Leave it out, or leave out model to train a new one."
+        )
+    if model is None:
+        network = _made(family, sizes or {}, tokenizer, seed=seed)
+    else:
+        network = _loaded(model, family)
     objective = _take(Objective, given | {"kind": network.family.objective})
     if objective.kind == "causal" and {soft_mask_weight, validation_soft_mask_weight} != {1}:
         raise InputError(
@@ -393,55 +403,51 @@ def _window(length_bp: int | None, length_tokens: int | None) -> tuple[int, bool
     return (length_bp, False) if length_bp is not None else (cast(int, length_tokens), True)
 
 
-def _network(
-    model: str | Path | None,
-    family: str | None,
-    sizes: Mapping[str, Any],
-    tokenizer: str | Path | None,
-    *,
-    seed: int,
+def _loaded(model: str | Path, family: str | None) -> Model:
+    """Load the model to go on from."""
+    network = load(model, family=family, device="cpu")
+    _check_reads_sequences(network.family)
+    wanted = next(iter(network.family.heads))
+    if network.head_name != wanted:
+        raise InputError(
+            f"{model} has {'no head' if network.head_name is None else network.head_name}, but "
+            f"pretraining needs the {wanted!r} head. Give the pretrained checkpoint."
+        )
+    return network
+
+
+def _made(
+    family: str | None, sizes: Mapping[str, Any], tokenizer: str | Path | None, *, seed: int
 ) -> Model:
-    """Load or make the model to train, with its tokenizer."""
-    if model is not None:
-        if sizes or tokenizer is not None:
-            raise InputError(
-                f"{'sizes' if sizes else 'tokenizer'} was given beside model={str(model)!r}, which "
-                "has its own. Leave it out, or leave out model to train a new one."
-            )
-        network = load(model, family=family, device="cpu")
-        wanted = next(iter(network.family.heads))
-        if network.head_name != wanted:
-            raise InputError(
-                f"{model} has {'no head' if network.head_name is None else network.head_name}, "
-                f"but pretraining needs the {wanted!r} head. Give the pretrained checkpoint."
-            )
-    elif family is None:
+    """Make a new model, with its tokenizer."""
+    if family is None:
         raise InputError(
             "there is no model to train. Give the family of a new one (one of "
             f"{', '.join(families())}), a recipe, or model= to go on from."
         )
-    else:
-        sizes = dict(sizes)
-        known = families()[pick("family", family, families())]
-        words = None
-        if tokenizer is not None:
-            folder = Path(tokenizer)
-            folder = folder.parent if folder.name == "tokenizer.json" else folder
-            words = read_tokenizer(folder)
-            if words is None:
-                raise InputError(
-                    f"{folder} has no tokenizer.json. Expected the folder that `lexome tokenizer` "
-                    "wrote, or that of a release."
-                )
-            sizes.setdefault("vocab_size", len(words.vocabulary))
-        network = new(family, seed=seed, **sizes)
-        if tokenizer is not None:
-            network.tokenizer = known.tokenizer(folder, network.config)
-    if network.family.objective not in {"masked", "causal"}:
+    known = families()[pick("family", family, families())]
+    _check_reads_sequences(known)
+    if tokenizer is None:
+        return new(family, seed=seed, **sizes)
+    folder = Path(tokenizer)
+    folder = folder.parent if folder.name == "tokenizer.json" else folder
+    words = read_tokenizer(folder)
+    if words is None:
         raise InputError(
-            f"{network.family.title} does not read sequences, so it cannot be pretrained on FASTA."
+            f"{folder} has no tokenizer.json. Expected the folder that `lexome tokenizer` wrote, "
+            "or that of a release."
         )
+    network = new(family, seed=seed, **{"vocab_size": len(words.vocabulary), **sizes})
+    network.tokenizer = known.tokenizer(folder, network.config)
     return network
+
+
+def _check_reads_sequences(family: Family) -> None:
+    if family.inputs != "sequence":
+        raise InputError(
+            f"{family.title} reads a {family.inputs} at a time and no sequences, so it cannot be "
+            "pretrained on FASTA. Choose a family that reads sequences."
+        )
 
 
 def _examples(network: Model, objective: Objective, length: int, *, in_tokens: bool) -> Examples:
