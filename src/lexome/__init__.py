@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # what type checkers and editors see; _FRONT_DOOR is what hap
     from lexome.inference.embedding import embed as embed
     from lexome.inference.generation import generate as generate
     from lexome.inference.likelihood import score_sequences as score_sequences
+    from lexome.inference.prediction import predict as predict
     from lexome.inference.variants import score_variants as score_variants
     from lexome.reports.demo import demo as demo
+    from lexome.training.finetuning import finetune as finetune
     from lexome.training.pretraining import pretrain as pretrain
     from lexome.training.vocabulary import train_tokenizer as train_tokenizer
 
@@ -29,6 +31,8 @@ _FRONT_DOOR = {  # name: "module:function", imported at first use
     "score_sequences": "lexome.inference.likelihood:score_sequences",
     "generate": "lexome.inference.generation:generate",
     "pretrain": "lexome.training.pretraining:pretrain",
+    "finetune": "lexome.training.finetuning:finetune",
+    "predict": "lexome.inference.prediction:predict",
     "train_tokenizer": "lexome.training.vocabulary:train_tokenizer",
     "demo": "lexome.reports.demo:demo",
 }
@@ -36,9 +40,11 @@ _FRONT_DOOR = {  # name: "module:function", imported at first use
 __all__ = [
     "demo",
     "embed",
+    "finetune",
     "generate",
     "info",
     "load",
+    "predict",
     "pretrain",
     "releases",
     "score_sequences",

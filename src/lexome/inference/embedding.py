@@ -196,7 +196,7 @@ def embed(
     tokenizer = tokenizer_of(model)
     if max_tokens is not None and tokenizer.item == "cell":
         tokenizer = tokenizer.limited(max_tokens)
-    how = _How(
+    how = How(
         parts=POOLINGS[pick("pooling", pooling or model.family.pooling, POOLINGS)],
         layer=_checked_layer(model, layer),
         special_tokens=special_tokens,
@@ -251,7 +251,23 @@ def embed(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _How:
+class How:
+    """What is pooled of an item, and how.
+
+    Attributes
+    ----------
+    parts
+        The poolings that are joined; see `POOLINGS`.
+    layer
+        As for `embed`.
+    special_tokens
+        Whether the tokens around a sequence are pooled.
+    normalise
+        Whether vectors are scaled to length 1.
+    width
+        Channels of a token.
+    """
+
     parts: tuple[str, ...]
     layer: int
     special_tokens: bool
@@ -270,9 +286,32 @@ def _checked_layer(model: Model, layer: int) -> int:
 
 
 def _embed_window(
-    model: Model, how: _How, budget: int, items: list[Item], advance: Advance
+    model: Model, how: How, budget: int, items: list[Item], advance: Advance
 ) -> tuple[list[dict[str, object]], dict[str, Any]]:
     """Return the rows and vectors of some items."""
+    vectors = item_vectors(model, how, budget, items, advance)
+    joined = vectors if how.parts == ("token",) else np.stack(vectors)
+    return [item_row(item) for item in items], {"embedding": joined}
+
+
+def item_vectors(
+    model: Model, how: How, budget: int, items: list[Item], advance: Advance
+) -> list[np.ndarray]:
+    """Return one vector per item, NaN where it is refused.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    how
+        What is pooled.
+    budget
+        Most tokens of a batch, padding included.
+    items
+        As `prepare` gives them.
+    advance
+        Called with the letters that are done.
+    """
     places = [(i, k) for i, item in enumerate(items) for k in range(len(item.pieces))]
     tokens = [items[i].pieces[k].tokens for i, k in places]
     pools = [_Pool(item, how) for item in items]
@@ -287,12 +326,10 @@ def _embed_window(
             pools[i].add(k, {name: values[row] for name, values in parts.items()})
             start, stop = items[i].pieces[k].keep
             advance((stop - start) * items[i].length / items[i].tokens)
-    vectors = [pool.vector() for pool in pools]
-    joined = vectors if how.parts == ("token",) else np.stack(vectors)
-    return [item_row(item) for item in items], {"embedding": joined}
+    return [pool.vector() for pool in pools]
 
 
-def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: _How) -> dict[str, Any]:
+def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: How) -> dict[str, Any]:
     """Return what the poolings need of each row of a batch, as float32 arrays."""
     ranges_B2 = torch.tensor(ranges, device=x_BLD.device)
     rows_B = torch.arange(len(ranges), device=x_BLD.device)
@@ -308,22 +345,35 @@ def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: _How) -> di
     return {name: made[name]().cpu().numpy() for name in how.parts}
 
 
+def pooled_range(item: Item, piece: int, *, special_tokens: bool) -> tuple[int, int]:
+    """Return which tokens of a piece are pooled: those kept, and special ones at its outer ends.
+
+    Parameters
+    ----------
+    item, piece
+        The item and the number of its piece.
+    special_tokens
+        Whether the tokens around a sequence are pooled.
+    """
+    start, stop = item.pieces[piece].keep
+    if special_tokens:
+        start = 0 if piece == 0 else start
+        if piece == len(item.pieces) - 1:
+            stop = len(item.pieces[piece].tokens["input_ids"])
+    return start, stop
+
+
 class _Pool:
     """The vector of one item, joined from its pieces."""
 
-    def __init__(self, item: Item, how: _How):
+    def __init__(self, item: Item, how: How):
         self.item, self.how = item, how
         self.count = 0
         self.parts: dict[int, dict[str, np.ndarray]] = {}
 
     def kept(self, piece: int) -> tuple[int, int]:
-        """Return which tokens of a piece are pooled: at its outer ends special ones too."""
-        start, stop = self.item.pieces[piece].keep
-        if self.how.special_tokens:
-            start = 0 if piece == 0 else start
-            if piece == len(self.item.pieces) - 1:
-                stop = len(self.item.pieces[piece].tokens["input_ids"])
-        return start, stop
+        """Return which tokens of a piece are pooled."""
+        return pooled_range(self.item, piece, special_tokens=self.how.special_tokens)
 
     def add(self, piece: int, parts: dict[str, np.ndarray]) -> None:
         """Take the pooled values of a piece; pieces come in any order."""
@@ -354,7 +404,7 @@ _OWN_COLUMNS = ("id", "status", "length", "tokens", "unknown", "pieces")
 
 
 def _embeddings(
-    kept: Collected, how: _How, made: Mapping[str, object], summary: Summary
+    kept: Collected, how: How, made: Mapping[str, object], summary: Summary
 ) -> Embeddings:
     """Turn the rows of a run in memory into arrays."""
     rows: list[Mapping[str, Any]] = list(kept.rows)

@@ -1,0 +1,157 @@
+"""Logistic and ridge regression on fixed features: the k-mer baseline, and heads without steps.
+
+Axes: N examples, D features, C classes (1 where a value is predicted).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PENALTIES = (10.0, 1.0, 0.1, 0.01)
+"""Weights of the squared coefficients that are tried, for features of variance 1."""
+
+_STEPS = 100
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """A linear function of features.
+
+    Parameters
+    ----------
+    weight_CD, bias_C
+        Its coefficients.
+    """
+
+    weight_CD: Tensor
+    bias_C: Tensor
+
+    def __call__(self, x_ND: Tensor) -> Tensor:
+        """Return scores (N, C)."""
+        return x_ND @ self.weight_CD.T + self.bias_C
+
+
+def loss_of(scores_NC: Tensor, targets_N: Tensor, weights_N: Tensor | None = None) -> Tensor:
+    """Return cross entropy where targets are classes, half the squared error where they are values.
+
+    Parameters
+    ----------
+    scores_NC
+        What is predicted.
+    targets_N
+        Whole numbers or floats.
+    weights_N
+        Weights of the examples; 1 by default.
+
+    Returns
+    -------
+    The sum over the examples, weighted.
+    """
+    if targets_N.is_floating_point():
+        each = (scores_NC[:, 0] - targets_N) ** 2 / 2
+    else:
+        each = F.cross_entropy(scores_NC, targets_N, reduction="none")
+    return (each if weights_N is None else each * weights_N).sum()
+
+
+def fit(
+    x_ND: Tensor,
+    targets_N: Tensor,
+    *,
+    outputs: int,
+    penalty: float,
+    weights_N: Tensor | None = None,
+    start: LinearFit | None = None,
+    per_feature: bool = True,
+) -> LinearFit:
+    """Minimise the mean loss plus a penalty on squared coefficients, by L-BFGS.
+
+    Parameters
+    ----------
+    x_ND
+        Features, float32. They are scaled to mean 0 and variance 1 inside; what is returned takes
+        them as they are.
+    targets_N, weights_N
+        As for `loss_of`.
+    outputs
+        C.
+    penalty
+        Half of it is the weight of the squared coefficients of scaled features.
+    start
+        Where to begin.
+    per_feature
+        Whether each feature is scaled by itself; otherwise all by one number, so that those that
+        vary little, such as rare words, count little.
+
+    References
+    ----------
+    Liu and Nocedal 1989, Math. Program. 45:503-528.
+    """
+    scale_D, centre_D = torch.std_mean(x_ND, 0, correction=0)
+    if not per_feature:
+        scale_D = (scale_D**2).mean().sqrt().expand_as(scale_D)
+    scale_D = torch.where(scale_D > 1e-12 + 1e-6 * centre_D.abs(), scale_D, torch.inf)
+    scaled_ND = (x_ND - centre_D) / scale_D
+    total = len(x_ND) if weights_N is None else float(weights_N.sum())
+    weight_CD = torch.zeros(outputs, x_ND.shape[1])
+    bias_C = torch.zeros(outputs)
+    if start is not None:
+        finite_D = torch.where(scale_D.isinf(), 0.0, scale_D)
+        weight_CD = start.weight_CD * finite_D
+        bias_C = start.bias_C + start.weight_CD @ centre_D
+    weight_CD, bias_C = weight_CD.clone().requires_grad_(), bias_C.clone().requires_grad_()
+    solver = torch.optim.LBFGS(
+        [weight_CD, bias_C],
+        max_iter=_STEPS,
+        tolerance_grad=1e-4,
+        tolerance_change=1e-6,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = loss_of(scaled_ND @ weight_CD.T + bias_C, targets_N, weights_N) / total
+        loss = loss + penalty / 2 * (weight_CD**2).sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        solver.step(closure)  # pyright: ignore[reportArgumentType]
+    found_CD = weight_CD.detach() / scale_D
+    return LinearFit(found_CD, bias_C.detach() - found_CD @ centre_D)
+
+
+def fit_best(
+    x_ND: Tensor,
+    targets_N: Tensor,
+    *,
+    outputs: int,
+    judge: Callable[[LinearFit], float],
+    weights_N: Tensor | None = None,
+    per_feature: bool = True,
+) -> tuple[LinearFit, float]:
+    """Fit with every one of `PENALTIES` and return what is judged best, and its judgement.
+
+    Parameters
+    ----------
+    x_ND, targets_N, outputs, weights_N, per_feature
+        As for `fit`.
+    judge
+        A fit -> how good it is on other examples; of equals, the strongest penalty wins.
+    """
+    found: list[tuple[LinearFit, float]] = []
+    for penalty in PENALTIES:
+        made = fit(
+            x_ND,
+            targets_N,
+            outputs=outputs,
+            penalty=penalty,
+            weights_N=weights_N,
+            start=found[-1][0] if found else None,
+            per_feature=per_feature,
+        )
+        found.append((made, judge(made)))
+    return max(found, key=lambda each: each[1])

@@ -1,0 +1,260 @@
+"""Fine-tuning learns what a motif decides, tells what it was worth, and refuses odd data."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lexome.catalog import load, new
+from lexome.core import FormatError, InputError, UnknownName
+from lexome.inference.embedding import embed
+from lexome.inference.prediction import predict
+from lexome.inference.predictor import load_predictor
+from lexome.inference.reading import cutting, prepare, tokenizer_of
+from lexome.training.finetuning import finetune, pool_items
+
+MOTIF = "TTGACA"
+
+
+def examples(count, seed, *, classes=2, length=24):
+    """Return (sequence, class) pairs; a class has its number of motifs, whose letters shuffled
+    stand in the others, so that single letters tell nothing."""
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for i in range(count):
+        letters = generator.choice(list("ACGT"), length + int(generator.integers(12)))
+        for slot in range(classes - 1):
+            word = MOTIF if slot < i % classes else "".join(generator.permutation(list(MOTIF)))
+            at = slot * length // (classes - 1) + int(
+                generator.integers(length // (classes - 1) - 6 + 1)
+            )
+            letters[at : at + 6] = list(word)
+        pairs.append(("".join(letters), str(i % classes)))
+    return pairs
+
+
+def write(path, pairs):
+    path.write_text("sequence,label\n" + "".join(f"{s},{label}\n" for s, label in pairs))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    sizes = {"train": 240, "validation": 60, "test": 60}
+    return {n: write(folder / f"{n}.csv", examples(c, i)) for i, (n, c) in enumerate(sizes.items())}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    model = new("gpn", width=24, depth=3, mlp_width=24, first_kernel=7, rest_kernel=7)
+    return model.save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """Return a model with attention and a limited context."""
+    model = new("dnabert", vocab_size=69, width=16, depth=2, heads=2, mlp_width=32, positions=40)
+    return model.save(tmp_path_factory.mktemp("models") / "words")
+
+
+def tuned(base, data, out, **given):
+    return finetune(**{"model": base, **data, "out": out, "progress": False, "epochs": 4, **given})
+
+
+@pytest.fixture(scope="module")
+def full(base, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "full"
+    return tuned(base, data, out, pooling="max", batch_size=16, learning_rate=2e-3)
+
+
+def test_a_motif_is_learnt_and_the_baselines_stand_beside_it(full):
+    who = list(full.scores)
+    assert who[0] == "tiny, fine-tuned"
+    assert who[1].endswith("-mer logistic regression")
+    assert who[2] == "majority"
+    assert full.scores[who[0]]["mcc"] > 0.8
+    assert full.scores["majority"]["accuracy"] == 0.5
+    assert full.trained == full.parameters
+    text = str(full)
+    assert all(name in text for name in who)
+    assert "on test" in text
+
+
+def test_the_kept_epoch_is_the_best_on_validation(full):
+    scores = [epoch.validation["mcc"] for epoch in full.history]
+    assert full.best_epoch == int(np.argmax(scores))
+    assert full.validation["mcc"] == max(scores)
+    lines = (full.model.parent / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(len(scores)))
+
+
+def test_predictions_of_the_saved_model_give_the_scores_that_were_told(full, data):
+    found = predict(full.model, data["test"], progress=False)
+    hits = [row["prediction"] == row["label"] for row in found.rows]
+    assert np.mean(hits) == full.scores["tiny, fine-tuned"]["accuracy"]
+    assert load(full.model).family.name == "gpn"  # the official layout
+
+
+def test_the_head_of_a_frozen_backbone_leaves_it_as_it_was(base, data, tmp_path):
+    found = tuned(base, data, tmp_path / "run", method="head")
+    assert found.trained == 24 * 2 + 2
+    assert found.best_epoch == 0
+    assert len(found.history) == 1
+    assert not (found.model / "config.json").exists()
+    again = tuned(base, data, tmp_path / "again", method="head")
+    assert found.scores == again.scores
+
+
+def test_lora_trains_few_parameters_and_keeps_an_adapter(base, data, tmp_path):
+    pytest.importorskip("peft", reason="the train extra is not installed")
+    found = tuned(
+        base,
+        data,
+        tmp_path / "run",
+        method="lora",
+        pooling="max",
+        batch_size=16,
+        learning_rate=2e-2,
+    )
+    assert found.trained < found.parameters / 2
+    assert (found.model / "adapter_model.safetensors").is_file()
+    assert found.scores["tiny, LoRA"]["mcc"] > 0.6
+    made = predict(found.model, data["test"], progress=False)
+    hits = [row["prediction"] == row["label"] for row in made.rows]
+    assert np.mean(hits) == pytest.approx(found.scores["tiny, LoRA"]["accuracy"], abs=1e-9)
+
+
+def test_values_are_predicted_in_their_own_unit(base, data, tmp_path):
+    files = {}
+    for name, path in data.items():
+        pairs = [line.split(",") for line in path.read_text().splitlines()[1:]]
+        files[name] = write(
+            tmp_path / path.name,
+            [(s, f"{1000 + 50 * s.count('A') + i % 7 / 10}") for i, (s, _) in enumerate(pairs)],
+        )
+    found = tuned(base, files, tmp_path / "run", method="head")
+    assert found.task == "regression"
+    scores = found.scores["tiny, frozen with head"]
+    assert scores["rmse"] < found.scores["mean"]["rmse"]
+    assert math.isnan(found.scores["mean"]["pearson"])
+    made = predict(found.model, files["test"], progress=False)
+    truth = np.array([float(row["label"]) for row in made.rows])
+    values = np.array([row["prediction"] for row in made.rows])
+    assert math.sqrt(((truth - values) ** 2).mean()) == pytest.approx(scores["rmse"])
+    json.loads((tmp_path / "run" / "scores.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_three_classes_and_parts_drawn_from_one_file(base, tmp_path):
+    path = write(tmp_path / "all.csv", examples(150, 5, classes=3))
+    given = {"train": path, "test_fraction": 0.2, "validation_fraction": 0.2}
+    found = tuned(base, given, tmp_path / "run", method="head", balance_classes=True)
+    assert found.classes == ("0", "1", "2")
+    assert found.sizes == {"train": 90, "validation": 30, "test": 30}
+
+
+def test_without_a_test_the_table_says_that_its_scores_are_too_good(base, data, tmp_path):
+    found = tuned(base, {"train": data["train"]}, tmp_path / "run", method="head")
+    assert found.judged_on == "validation"
+    assert "also chose the model" in str(found)
+
+
+def test_duplicates_are_told(base, data, tmp_path):
+    pairs = [line.split(",") for line in data["train"].read_text().splitlines()[1:]]
+    test = write(tmp_path / "test.csv", [*pairs[:3], *examples(20, 9)])
+    found = tuned(base, {**data, "test": test}, tmp_path / "run", method="head")
+    assert found.shared["test in train"] == 3
+    assert "3 of 23 test sequences are also in train" in str(found)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls", "last", "concat"])
+def test_pooling_with_gradients_equals_that_of_embed_for_long_and_short_sequences(words, pooling):
+    model = load(words)
+    texts = [
+        text * repeats for (text, _), repeats in zip(examples(5, 3), (1, 4, 1, 3, 2), strict=True)
+    ]
+    records = ((str(i), text, len(text), {}) for i, text in enumerate(texts))
+    cut = cutting(model, None, None)
+    items = list(prepare(records, tokenizer_of(model), cutting=cut, max_unknown=0.5))
+    assert max(len(item.pieces) for item in items) > 2
+    expected = embed(model, texts, pooling=pooling)
+    from lexome.inference.embedding import POOLINGS, How
+
+    how = How(parts=POOLINGS[pooling], layer=-1, special_tokens=True, normalise=False, width=16)
+    found = pool_items(model, items, how)
+    assert found.requires_grad
+    assert_close(found.detach(), torch.from_numpy(expected.vectors), atol=1e-5, rtol=1e-5)
+
+
+def test_long_sequences_are_cut_and_said_not_shortened(words, data, tmp_path, capsys):
+    long = write(tmp_path / "long.csv", [(s * 5, label) for s, label in examples(60, 4)])
+    found = tuned(words, {"train": long}, tmp_path / "run", epochs=1, progress=True, batch_size=16)
+    assert "60 sequences are cut into overlapping pieces" in capsys.readouterr().err
+    assert load_predictor(found.model).piece_tokens == 40
+
+
+def test_the_seed_decides_everything(base, data, tmp_path):
+    def weights(out, **given):
+        torch.manual_seed(sum(map(ord, out)))
+        small = {"train": data["validation"], "test": data["test"]}
+        found = tuned(base, small, tmp_path / out, epochs=1, learning_rate=1e-2, **given)
+        return load_predictor(found.model).head.weight
+
+    first = weights("a")
+    assert torch.equal(first, weights("b"))
+    assert not torch.equal(first, weights("c", seed=1))
+
+
+def test_a_step_is_the_same_however_it_is_cut(base, data, tmp_path):
+    def weights(out, **given):
+        small = {"train": data["validation"], "test": data["test"]}
+        rate = {"epochs": 1, "learning_rate": 1e-3, "dropout": 0.0, "metric": "auc"}
+        found = tuned(base, small, tmp_path / out, **rate, **given)
+        return [epoch.loss for epoch in found.history[1:]]
+
+    assert weights("a") == pytest.approx(weights("b", max_tokens_per_batch=100), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "message"),
+    [
+        ([("ACGT" * 5, "0")] * 9, {}, "have the label '0'. Expected at least two classes"),
+        ([("ACGT" * 5, "0"), ("GG", "1")] * 9, {"task": "regresion"}, "Did you mean 'regression'"),
+        (examples(40, 0), {"metric": "r2"}, "no metric of classification"),
+        ([("ACGT" * 5, "0"), ("", "1")] * 9, {}, "none is left|empty"),
+        ([("ACGT" * 5, "0"), ("GG", "1")] * 9, {"label_column": "lable"}, "Did you mean 'label'"),
+        ([("ACGT" * 5, "0"), ("GG", "1")] * 9, {"epochs": 0}, "epochs is 0"),
+        ([("ACGT" * 5, "0"), ("GG", "1")] * 9, {"validation_fraction": 0}, "no validation"),
+        ([("ACGT" * 5, "0.5"), ("GG", "1.5")] * 9, {"balance_classes": True}, "these are values"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_explained(rows, given, message, base, tmp_path):
+    path = write(tmp_path / "train.csv", rows)
+    with pytest.raises((InputError, FormatError, UnknownName), match=message):
+        tuned(base, {"train": path}, tmp_path / "run", **given)
+
+
+def test_a_label_of_validation_that_training_lacks_is_an_error(base, data, tmp_path):
+    odd = write(tmp_path / "odd.csv", [*examples(10, 0), ("ACGTACGT", "7")])
+    with pytest.raises(InputError, match=r"odd.csv has the label '7' 1 times.*no training"):
+        tuned(base, {**data, "validation": odd}, tmp_path / "run")
+
+
+def test_sequences_that_the_model_cannot_read_are_refused_by_name(words, tmp_path):
+    rows = [*examples(40, 0), ("AC", "1")]
+    path = write(tmp_path / "train.csv", rows)
+    with pytest.raises(InputError, match=r"cannot read 1 of the .*named '41': too short \(AC\)"):
+        tuned(words, {"train": path}, tmp_path / "run")
+
+
+def test_another_run_is_not_overwritten_unless_asked(full, base, data):
+    with pytest.raises(InputError, match=r"is there already. Pass overwrite=True"):
+        tuned(base, data, full.model.parent)
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(InputError, match="train is missing"):
+        finetune(model="gpn-brassicales", out="run")

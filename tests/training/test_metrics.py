@@ -1,0 +1,65 @@
+"""Scores equal their definitions, and say so where they have none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lexome.training.metrics import METRICS, goodness, measure
+
+
+def one_hot(predicted, count):
+    return np.eye(count)[predicted]
+
+
+def test_two_classes_have_the_textbook_values():
+    truth = np.array([1, 1, 1, 0, 0, 0, 0, 0])
+    predicted = np.array([1, 1, 0, 0, 0, 0, 0, 1])
+    found = measure("classification", one_hot(predicted, 2), truth)
+    tp, fp, fn, tn = 2, 1, 1, 4
+    mcc = (tp * tn - fp * fn) / math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert found["mcc"] == pytest.approx(mcc)
+    assert found["accuracy"] == 6 / 8
+    assert found["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 4 / 10) / 2)
+    assert found["auc"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_many_classes_agree_with_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.metrics", reason="the reference is not installed")
+    generator = np.random.default_rng(0)
+    truth = generator.integers(4, size=200)
+    scores = generator.dirichlet(np.ones(4), 200)
+    scores[np.arange(200), truth] += generator.random(200)
+    scores /= scores.sum(1, keepdims=True)
+    found = measure("classification", scores, truth)
+    predicted = scores.argmax(1)
+    assert found["mcc"] == pytest.approx(sklearn.matthews_corrcoef(truth, predicted))
+    assert found["macro_f1"] == pytest.approx(sklearn.f1_score(truth, predicted, average="macro"))
+    assert found["auc"] == pytest.approx(
+        sklearn.roc_auc_score(truth, scores, multi_class="ovr", average="macro")
+    )
+
+
+def test_values_have_the_textbook_scores():
+    truth, values = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 8.0])
+    found = measure("regression", values, truth)
+    assert found["rmse"] == 2.0
+    assert found["r2"] == pytest.approx(1 - 16 / 5)
+    assert found["pearson"] == pytest.approx(np.corrcoef(values, truth)[0, 1])
+    assert found["spearman"] == pytest.approx(1)
+
+
+def test_a_constant_answer_has_no_correlation_and_an_mcc_of_zero():
+    truth = np.array([0, 1, 1])
+    assert measure("classification", np.tile([0.2, 0.8], (3, 1)), truth)["mcc"] == 0
+    found = measure("regression", np.full(3, 1054.3), truth.astype(float))
+    assert math.isnan(found["pearson"])
+    assert math.isnan(found["spearman"])
+    alone = measure("classification", np.tile([0.2, 0.8], (2, 1)), np.array([1, 1]))
+    assert math.isnan(alone["auc"])
+
+
+def test_higher_goodness_is_better_for_every_metric():
+    assert goodness("rmse", 1.0) > goodness("rmse", 2.0)
+    for metric in {*METRICS["classification"], *METRICS["regression"]} - {"rmse"}:
+        assert goodness(metric, 0.9) > goodness(metric, 0.1) > goodness(metric, math.nan)
