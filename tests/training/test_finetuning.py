@@ -255,6 +255,11 @@ def test_another_run_is_not_overwritten_unless_asked(full, base, data):
         tuned(base, data, full.model.parent)
 
 
+def test_a_model_in_the_place_of_the_recipe_is_explained():
+    with pytest.raises(UnknownName, match=r"no file gpn-brassicales, .*named with --model"):
+        finetune("gpn-brassicales", train="train.csv", out="run")
+
+
 def test_a_missing_argument_is_named():
     with pytest.raises(InputError, match="train is missing"):
         finetune(model="gpn-brassicales", out="run")

@@ -143,9 +143,11 @@ class FineTuning:
                 lines.append(
                     f"{count:,} of {self.sizes[later]:,} {later} sequences are also in {earlier}"
                 )
+        epochs = self.history[-1].epoch
+        kept = f"epoch {self.best_epoch} of {epochs} kept, " if epochs else ""
         lines.append(
-            f"{self.trained:,} of {self.parameters:,} parameters trained, epoch "
-            f"{self.best_epoch} of {self.history[-1].epoch} kept, {self.seconds:,.0f} s"
+            f"{self.trained:,} of {self.parameters:,} parameters trained, {kept}"
+            f"{self.seconds:,.0f} s"
         )
         return "\n".join([*lines, f"model in {self.model}"])
 

@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from lexome.core import InputError, pick
+from lexome.core import InputError, UnknownName, pick
 from lexome.core.arguments import read_arguments
 
 _P = ParamSpec("_P")
@@ -69,4 +69,9 @@ def find_recipe(recipe: str | Path, command: str) -> Path:
     if path.suffix in {".yaml", ".yml"} or "/" in str(recipe):
         raise InputError(f"there is no file {path}. Expected a YAML file of arguments.")
     bundled = bundled_recipes(command)
+    if not bundled:
+        raise UnknownName(
+            f"there is no file {path}, and no recipes come with `lexome {command}`. Expected a "
+            "YAML file of arguments; a model is named with --model."
+        )
     return bundled[pick("recipe", str(recipe), bundled)]
