@@ -8,6 +8,9 @@ from pathlib import Path
 
 import lexome
 
+NEEDS_AN_EXTRA = {  # modules that are themselves imported inside functions, with the reason
+    "lexome.training.trainer": "its classes extend those of transformers",
+}
 CORE_LIMIT = 25  # packages beyond torch and what torch itself needs
 
 BLOCK = """
@@ -60,7 +63,7 @@ def test_all_modules_import_without_optional_packages():
         ".".join(path.relative_to(source.parent).with_suffix("").parts).removesuffix(".__init__")
         for path in source.rglob("*.py")
         if path.stem != "__main__"
-    }
+    } - set(NEEDS_AN_EXTRA)
     run = subprocess.run(
         [sys.executable, "-c", BLOCK, ",".join(optional), ",".join(sorted(modules))],
         check=False,
