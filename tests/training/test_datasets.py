@@ -157,6 +157,25 @@ def test_masked_targets_stand_where_the_input_was_hidden(letters, gpn):
     assert 20 < len(rows) < 80  # 0.15 of 320
 
 
+def test_windows_can_stand_without_special_tokens(letters, hyena, gpn):
+    objective = Objective(kind="causal", special_tokens=False)
+    assert Examples(hyena, objective).batch(["ACGN"], [])["targets"].tolist() == [[7, 8, 9, 11]]
+    made = batches(letters, hyena, objective)
+    assert hyena.suffix[0] not in made[0]["input_ids"]
+    objective = Objective(kind="masked", mask_rate=1.0, soft_mask_weight=0.5, special_tokens=False)
+    batch = Examples(gpn, objective).batch(["aCG"], [np.random.default_rng(0)])
+    assert batch["targets"].tolist() == [3, 4, 5]
+    assert batch["loss_weight"].tolist() == [0.5, 1.0, 1.0]
+
+
+def test_validation_has_special_tokens_where_training_has_them(letters, hyena):
+    for special_tokens in (True, False):
+        objective = Objective(kind="causal", special_tokens=special_tokens)
+        held_out = batches(letters, hyena, objective).validation(soft_mask_weight=1.0, most=2)
+        (batch,) = held_out.batches(2)
+        assert (hyena.suffix[0] in batch["input_ids"]) == special_tokens
+
+
 def test_lower_case_letters_weigh_less(gpn):
     objective = Objective(kind="masked", mask_rate=1.0, soft_mask_weight=0.1)
     batch = Examples(gpn, objective).batch(["ACgtN", "acGTn"], [np.random.default_rng(0)])

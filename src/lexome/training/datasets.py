@@ -7,7 +7,7 @@ Axes: B windows, L tokens, P positions with a target.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,12 +42,15 @@ class Objective:
         Whether tokens with letters other than A, C, G, T and U carry no loss.
     soft_mask_weight
         Loss weight of lower-case letters where that of upper-case ones is 1; masked models only.
+    special_tokens
+        Whether windows stand between the special tokens that the authors put around a sequence.
     """
 
     kind: Literal["masked", "causal"]
     mask_rate: float = 0.15
     ignore_unknown: bool = False
     soft_mask_weight: float = 1.0
+    special_tokens: bool = True
 
 
 class Examples:
@@ -83,6 +86,8 @@ class Examples:
     @property
     def special_tokens(self) -> int:
         """Number of special tokens around a window."""
+        if not self.objective.special_tokens:
+            return 0
         return len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
 
     def encode(self, windows: Sequence[str], tokens: int | None = None) -> list[Encoded]:
@@ -117,7 +122,9 @@ class Examples:
         ``loss_weight`` (P,) if lower-case letters weigh less.
         """
         encoded = self.encode(windows, tokens)
-        wrapped = [self.tokenizer.wrap(each) for each in encoded]
+        wrapped = encoded
+        if self.objective.special_tokens:
+            wrapped = [self.tokenizer.wrap(each) for each in encoded]
         equal = len({len(each["input_ids"]) for each in wrapped}) == 1
         batch: Batch = self.tokenizer.collate(wrapped, padding_side="right", mask=not equal)
         ids_BL = batch["input_ids"].numpy()
@@ -160,7 +167,7 @@ class Examples:
     ) -> np.ndarray:
         """Return the loss weight of each token: the mean of its letters' weights."""
         weights = np.ones(shape, np.float32)
-        first = len(self.tokenizer.prefix)
+        first = len(self.tokenizer.prefix) if self.objective.special_tokens else 0
         for row, window, each in zip(weights, windows, encoded, strict=True):
             letters = np.frombuffer(window.encode("ascii"), np.uint8)
             weight = np.where(letters >= ord("a"), self.objective.soft_mask_weight, 1.0)
@@ -293,16 +300,10 @@ class MicroBatches(Dataset[Batch]):
                 f"window has {length:,} and at most {self.unknown_share:.0%} unknown letters. "
                 "Hold out a longer region, or one with fewer N."
             )
-        objective = self.examples.objective
-        examples = Examples(
-            self.examples.tokenizer,
-            Objective(
-                kind=objective.kind,
-                mask_rate=objective.mask_rate,
-                ignore_unknown=True,
-                soft_mask_weight=soft_mask_weight,
-            ),
+        objective = replace(
+            self.examples.objective, ignore_unknown=True, soft_mask_weight=soft_mask_weight
         )
+        examples = Examples(self.examples.tokenizer, objective)
         return Validation(self.letters, examples, starts, length, self._tokens_of(self.stages[-1]))
 
     def _tokens_of(self, stage: Stage) -> int | None:

@@ -96,6 +96,7 @@ def pretrain(
     length_warmup: Sequence[Mapping[str, int]] = (),
     unknown_share: float = 0.1,
     both_strands: bool = True,
+    special_tokens: bool = True,
     mask_rate: float = 0.15,
     ignore_unknown: bool = False,
     soft_mask_weight: float = 1.0,
@@ -167,6 +168,10 @@ def pretrain(
         Windows with a larger share of letters other than A, C, G, T and U are left out.
     both_strands
         Whether half of the windows are reverse complements.
+    special_tokens
+        Whether windows stand between the special tokens that the authors put around a sequence.
+        Windows cut out of a genome end anywhere; a causal model that has to expect that gets
+        somewhat worse at letters.
     mask_rate
         Share of tokens that masked models predict: 80 % of them hidden, 10 % replaced, 10 % kept.
     ignore_unknown
