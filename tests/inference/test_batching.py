@@ -15,6 +15,7 @@ from lexome.core import InputError
 from lexome.inference.batching import (
     ahead,
     batches,
+    enough_memory,
     plan_batches,
     progress_bar,
     token_budget,
@@ -125,6 +126,18 @@ def test_the_budget_is_the_users_or_fits_the_machine():
     assert token_budget(model) >= 1024
     with pytest.raises(InputError, match="max_tokens_per_batch is 0"):
         token_budget(model, 0)
+
+
+def test_memory_that_runs_out_is_explained():
+    with (
+        pytest.raises(InputError, match=r"2 x 100 tokens .* max_tokens_per_batch=100"),
+        enough_memory([100, 80]),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+    with pytest.raises(InputError, match="max_tokens=2500, so that"), enough_memory([5000]):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory([5000]):
+        raise RuntimeError("shapes do not match")
 
 
 def test_batch_rows_hold_the_items_they_name():

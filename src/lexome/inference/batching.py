@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -227,8 +228,9 @@ def token_budget(model: Model, asked: int | None = None) -> int:
 
     Returns
     -------
-    On a CPU, so many that the widest layer's output stays in its caches; on a GPU, so many that
-    the activations of one layer fit a quarter of the free memory.
+    On a CPU, so many that a layer's widest output is 4 million numbers: measured on two sizes of
+    DNABERT-2, GPN and HyenaDNA, larger batches leave the caches, smaller ones feed the cores in
+    crumbs. On a GPU, so many that the activations of one layer fit a quarter of the free memory.
     """
     if asked is not None:
         if asked < 1:
@@ -239,8 +241,42 @@ def token_budget(model: Model, asked: int | None = None) -> int:
         return asked
     layers = (m for m in model.backbone.modules() if isinstance(m, nn.Linear | nn.Conv1d))
     widest = max((layer.weight.shape[0] for layer in layers), default=1)
-    bytes_per_token = 4 * widest * model.dtype.itemsize
     if model.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(model.device)
-        return max(4096, min(1 << 20, free // 4 // bytes_per_token))
-    return 4096
+        free_bytes, _ = torch.cuda.mem_get_info(model.device)
+        fitting = free_bytes // 4 // (4 * widest * model.dtype.itemsize)
+        return max(4096, min(65_536, fitting))
+    many_cores = max(1, torch.get_num_threads() // 4)
+    return many_cores * max(2048, min(4096, 4_194_304 // widest))
+
+
+@contextmanager
+def enough_memory(lengths: Sequence[int]) -> Iterator[None]:
+    """Turn a failed allocation into advice.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of the rows of the batch at work.
+
+    Raises
+    ------
+    InputError
+        If memory runs out within the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in text:
+            raise
+        rows, longest = len(lengths), max(lengths)
+        raise InputError(
+            f"memory ran out over a batch of {rows:,} x {longest:,} tokens "
+            f"({text.splitlines()[0]}). "
+            + (
+                f"Pass max_tokens_per_batch={max(longest, rows * longest // 4)}."
+                if rows > 1
+                else f"Pass max_tokens={longest // 2}, so that long sequences are cut, or use a "
+                "machine with more memory."
+            )
+        ) from error

@@ -15,7 +15,7 @@ import torch
 from lexome.blocks.pooling import range_max, range_sum
 from lexome.core import InputError, pick
 from lexome.formats import Genome
-from lexome.inference.batching import batches, token_budget
+from lexome.inference.batching import batches, enough_memory, token_budget
 from lexome.inference.reading import (
     Item,
     Source,
@@ -319,7 +319,7 @@ def item_vectors(
     for batch in batches(tokens, tokenizer, max_tokens=budget, device=model.device):
         rows = [places[i] for i in batch.indices]
         ranges = [pools[i].kept(k) for i, k in rows]
-        with torch.no_grad():
+        with torch.no_grad(), enough_memory(batch.lengths):
             x_BLD = model.backbone(depth=None if how.layer < 0 else how.layer, **batch.inputs).last
         parts = _pooled(x_BLD, ranges, how)
         for row, (i, k) in enumerate(rows):

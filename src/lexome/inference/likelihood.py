@@ -16,7 +16,13 @@ from torch import Tensor
 
 from lexome.core import InputError
 from lexome.formats import Genome
-from lexome.inference.batching import batches, collate_rows, plan_batches, token_budget
+from lexome.inference.batching import (
+    batches,
+    collate_rows,
+    enough_memory,
+    plan_batches,
+    token_budget,
+)
 from lexome.inference.reading import (
     Item,
     Source,
@@ -98,7 +104,7 @@ def masked_logprobs(
         counts = [len(queries[i][1]) for i in batch]
         rows_N = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
         columns_N = torch.tensor([place for i in batch for place in queries[i][1]])
-        with torch.no_grad():
+        with torch.no_grad(), enough_memory([len(row["input_ids"]) for row in rows]):
             at = (rows_N.to(model.device), columns_N.to(model.device))
             scores_NV = model(**inputs, positions=at).logits.float().log_softmax(-1)
         yield from zip(batch, scores_NV.split(counts), strict=True)
@@ -420,7 +426,8 @@ def _score_causal(
         counts = [len(p) for p in places]
         rows_N = torch.arange(len(rows)).repeat_interleave(torch.tensor(counts)).to(model.device)
         columns_N = torch.from_numpy(np.concatenate(places)).to(model.device)
-        found = token_logprobs(model, batch.inputs, rows_N, columns_N).cpu()
+        with enough_memory(batch.lengths):
+            found = token_logprobs(model, batch.inputs, rows_N, columns_N).cpu()
         for (i, k), scored, logprobs in zip(rows, places, found.split(counts), strict=True):
             sums[i].add(k, scored, logprobs)
             start, stop = items[i].pieces[k].keep
