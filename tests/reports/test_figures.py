@@ -77,7 +77,7 @@ def test_highlighted_bar_alone_has_colour():
     svg = bar_chart(
         {"a": 1, "b": 2, "c": 3},
         value_label="n",
-        highlight="b",
+        highlight=["b"],
         mark=Mark(name="target", value=2.5),
     )
     fills = [r.get("fill") for r in elements(svg, "rect")]

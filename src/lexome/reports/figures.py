@@ -4,7 +4,7 @@ Every function returns one SVG picture, usable inside a page or as a file of its
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +117,7 @@ def bar_chart(
     *,
     value_label: str,
     mark: Mark | None = None,
-    highlight: str = "",
+    highlight: Collection[str] = (),
     decimals: int = 2,
 ) -> str:
     """Draw one horizontal bar for each name, from zero, with its number at the end.
@@ -131,7 +131,7 @@ def bar_chart(
     mark
         A value to compare all bars with.
     highlight
-        The name to draw in full colour; the others are then grey.
+        Names to draw in full colour; the others are then grey.
     decimals
         Decimals of the numbers.
     """
@@ -153,7 +153,7 @@ def bar_chart(
         drawing.label(scale(tick), foot + 18, label, anchor="middle")
     for i, (name, value, text) in enumerate(zip(values, numbers, texts, strict=True)):
         y = top + row * i
-        colour = COLOURS[0] if highlight in ("", name) else "#b6c0cc"
+        colour = COLOURS[0] if not highlight or name in highlight else "#b6c0cc"
         x0, x1 = sorted((scale(0.0), scale(float(value))))
         drawing.add(
             "rect", x=x0, y=y + 5, width=x1 - x0, height=row - 10, fill=colour, rx=2, tip=name
