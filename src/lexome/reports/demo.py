@@ -76,7 +76,7 @@ class Sizes:
             "width": 128,
             "depth": 3,
             "mlp_width": 512,
-            "length": WINDOW_BP,
+            "length": WINDOW_BP + 2,  # room for special tokens
             "tied": False,
             "dropout": 0.0,
         }
