@@ -3,7 +3,8 @@
 PyTorch multiplies float32 matrices on x86 with MKL, which keeps its AVX-512 kernels for Intel's
 processors. oneDNN, which PyTorch carries for convolutions, has them for all: measured on an AMD
 Zen 5 core, 200 instead of 90 Gflop/s in float32. The arithmetic is the same but for the order of
-the sums. Narrower types are oneDNN's anyway, other devices have their own kernels.
+the sums. In bfloat16 PyTorch goes to oneDNN by itself, but adds the bias in a pass of its own.
+Other devices have their own kernels.
 """
 
 import platform
@@ -86,12 +87,12 @@ def linear(
     >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5]))
     tensor([[11.5000]])
     """
-    fused = activation in _GELU and not torch.is_grad_enabled()
-    if (x.dtype is not torch.float32 and not fused) or not _use_onednn(x, weight):
+    learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if not _use_onednn(x, weight) or (learning and x.dtype is not torch.float32):
         y = F.linear(x, weight, bias)
-    elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    elif learning:
         y: Tensor = _OneDnnLinear.apply(x, weight, bias)  # type: ignore[assignment]
-    elif fused:
+    elif activation in _GELU:
         return _onednn(x, weight, bias, _GELU[activation])
     else:
         y = _onednn(x, weight, bias)

@@ -22,7 +22,7 @@ from lexome.tokenizers import Encoded, Tokenizer
 
 T = TypeVar("T")
 
-FULLEST = 0.8
+FULLEST = 0.9
 """Least share of the longest length that the shortest item of a batch must have."""
 
 
