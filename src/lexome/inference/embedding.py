@@ -138,12 +138,18 @@ def embed(
         or ``.csv``. Without it, the vectors are returned.
     genome
         FASTA that a BED file's intervals are taken from.
-    sequence_column, id_column
-        Columns of a table.
+    sequence_column
+        Column of a table that holds the sequences.
+    id_column
+        Column of a table that holds their names; by default ``id`` if there is one, else rows are
+        numbered from 1.
     upper
         Read all letters as upper case.
-    counts_layer, gene_column
-        For cells: the layer that holds counts, if not X, and the column of .var with gene names.
+    counts_layer
+        For cells: where the counts are if not in X, a name among the layers or ``raw``.
+    gene_column
+        For cells: the column of .var that holds the gene names; by default the one that the model
+        knows most names of.
     special_tokens
         Whether the tokens that the authors put around a sequence are pooled (and given, for
         ``token``). The model sees them in any case.
@@ -167,9 +173,11 @@ def embed(
     progress
         Whether to show a progress bar and a last line of numbers on stderr. By default on a
         terminal; the line also where there is an output.
-    device, precision
-        As for `lexome.load`, where `model` is not loaded yet. ``precision="auto"`` is faster and
-        gives about three digits.
+    device
+        Where to compute, if the model is not loaded yet: ``auto`` takes a GPU where there is one.
+    precision
+        In which numbers, if the model is not loaded yet: ``float32`` are the authors', ``auto`` is
+        faster where the hardware allows and gives about three digits.
 
     Returns
     -------
