@@ -151,6 +151,8 @@ class Map:
         Shape (windows, width).
     classes
         Class of each window.
+    gc
+        Share of G and C of each window.
     names
         Where each window stands, 1-based.
     window_bp
@@ -161,6 +163,7 @@ class Map:
 
     vectors: NDArray[np.float32]
     classes: tuple[str, ...]
+    gc: NDArray[np.float64]
     names: tuple[str, ...]
     window_bp: int
     probes: Mapping[str, Mapping[str, Auc]]
@@ -326,8 +329,8 @@ def _place(data: Data, one: Interval) -> str:
 _MAP_BP = 256
 _BLOCK_BP = 50_000
 PLUS, MINUS, OUTSIDE = "gene on this strand", "gene on the other strand", "outside open frames"
-STRAND = "on which strand a gene lies"
-CODING = "whether a window lies in a gene"
+VECTORS = "the model's vectors"
+STRAND, CODING = "strand of a gene", "gene or not"
 
 
 def map_windows(
@@ -360,7 +363,7 @@ def map_windows(
         temporary.write_text(
             "".join(
                 f"{contig}\t{shift + start}\t{shift + start + _MAP_BP}\t{name.replace(' ', '_')}"
-                f"_{start}\n"
+                f"_{shift + start + 1}\n"
                 for start, name in windows
             )
         )
@@ -371,11 +374,12 @@ def map_windows(
         vectors = file["embedding"]
     untrained = embed(new("hyenadna", seed=seed, **network), bed, **how)
     letters = [data.region[start : start + _MAP_BP] for start, _ in windows]
+    gc = np.array([_gc([each]) for each in letters])
     sources = {
-        "the model": vectors,
-        "the same network, untrained": untrained.vectors,  # type: ignore[union-attr]
-        "3-letter words": np.stack([_word_counts([each], 3) for each in letters]),
-        "share of G and C": np.array([[_gc([each])] for each in letters]),
+        VECTORS: vectors,
+        "vectors of the same network, untrained": untrained.vectors,  # type: ignore[union-attr]
+        "counts of 3-letter words": np.stack([_word_counts([each], 3) for each in letters]),
+        "share of G and C": gc[:, None],
     }
     starts = np.array([start for start, _ in windows])
     classes = np.array([name for _, name in windows])
@@ -384,6 +388,7 @@ def map_windows(
     return Map(
         vectors=vectors,
         classes=tuple(classes.tolist()),
+        gc=gc,
         names=tuple(_place(data, Interval("", s, s + _MAP_BP)) for s in starts.tolist()),
         window_bp=_MAP_BP,
         probes={
@@ -552,7 +557,7 @@ def _write_sites(path: Path, data: Data, sites: Sequence[_Site]) -> None:
             writer.write(record, {**values, "STRAND": site.strand})
 
 
-GENOME, MODEL, MARKOV = "the genome", "the model", "the Markov model"
+GENOME, MODEL, MARKOV = "genome", "model", "Markov"
 
 
 def write_texts(

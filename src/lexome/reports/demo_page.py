@@ -19,6 +19,7 @@ from lexome.reports.demo_experiments import (
     OUTSIDE,
     PLUS,
     STRAND,
+    VECTORS,
     WINDOW_BP,
 )
 from lexome.reports.figures import (
@@ -33,24 +34,28 @@ from lexome.reports.figures import (
     sequence_strip,
 )
 from lexome.reports.page import Column, KeyNumber, Page
-from lexome.tasks import Auc, bundled_genome
+from lexome.tasks import Auc, auc, bundled_genome
 
 if TYPE_CHECKING:
     from lexome.reports.demo import DemoResult, Findings
 
-_CHANCE = Mark(name="chance", value=0.5)
+_COMPONENTS = 6
 
 
 def demo_page(result: "DemoResult", findings: "Findings") -> tuple[Page, dict[str, str]]:
     """Return the report and what its numbers come from."""
     minutes = findings.seconds / 60
-    better = "beats" if result.is_reached else "does not beat"
+    verdict = (
+        f"needs {result.gain:.4f} bits per base less than"
+        if result.is_reached
+        else f"does not need {_goal()} bits per base less than"
+    )
     page = Page(
         "A language model of a bacterial genome",
         f"In {minutes:.1f} minutes, a network of {result.parameters / 1e6:.2f} million parameters "
         "learned the genome of Escherichia coli 536 letter by letter, from nothing. On half a "
-        f"megabase that it never saw it {better} the best of {len(findings.markov.bits_per_base)} "
-        f"Markov models by {_goal()} bits per base.",
+        f"megabase that it never saw it {verdict} the best of "
+        f"{len(findings.markov.bits_per_base)} Markov models.",
     )
     page.numbers(
         KeyNumber(
@@ -137,7 +142,7 @@ def _prediction(page: Page, result: "DemoResult", findings: "Findings") -> None:
                     faint=True,
                 ),
                 Line(
-                    name="a tenth of the held-out region",
+                    name="a sample of the held-out region",
                     x=[x for x, _ in held_out],
                     y=[y for _, y in held_out],
                     points=True,
@@ -153,10 +158,9 @@ def _prediction(page: Page, result: "DemoResult", findings: "Findings") -> None:
             ],
             height=320,
         ),
-        "The held-out letters are only watched here; nothing was chosen by them, and the model "
-        "of the last step is the one that counts. The watched windows stand side by side, so "
-        "their first letters have little context: the final number above, with overlapping "
-        "windows, is lower. Each genome letter was read "
+        "The held-out letters are only watched here: nothing was chosen by them, and the model "
+        "of the last step is the one that counts. The sample is a twentieth of the region, so its "
+        "level may differ from that of the whole. Each letter of the genome was read "
         f"{result.tokens / sum(map(len, data.training)):.1f} times on average.",
     )
 
@@ -172,10 +176,10 @@ def _codons(page: Page, findings: "Findings") -> None:
     page.text(
         f"The held-out region has {len(data.genes)} open reading frames of at least {LONG_CODONS} "
         f"codons that do not overlap much; its letters in random order have {data.chance_frames}. "
-        "They are taken for genes here, without any annotation. Nobody told the model about "
-        "codons. If it keeps track of the frame, it can tell the constrained letters from the "
-        "free third one. The bars show how much is known of a letter before it comes: 2 bits "
-        "minus its surprise."
+        "They are taken for genes here, without any annotation. The letters of a codon follow "
+        "different rules, and who keeps track of the frame can use them; nobody told the model "
+        "about codons. The bars show how much is known of a letter before it comes: 2 bits minus "
+        "its surprise."
     )
     bars = {}
     for i, which in enumerate(("first", "second", "third")):
@@ -184,8 +188,8 @@ def _codons(page: Page, findings: "Findings") -> None:
     page.figure(
         bar_chart(bars, value_label="bits known in advance", decimals=3, highlight=_OURS),
         f"Middle parts of {codons.genes} genes in reading direction, {codons.letters:,} letters "
-        f"of each kind, each with at least {WINDOW_BP // 2} letters before it. The Markov model "
-        f"sees {findings.markov.best_order} letters, which tell little about the frame. The model "
+        f"of each kind, each with at least {WINDOW_BP // 2} letters before it, of which the Markov "
+        f"model sees the last {findings.markov.best_order}. The model "
         f"is ahead at {_count(sum(wins))} of the three places, most at the "
         f"{('first', 'second', 'third')[best]} letter "
         f"({_signed(codons.markov[best] - codons.model[best], 3)} bits).",
@@ -220,27 +224,35 @@ def _windows(page: Page, findings: "Findings") -> None:
         f"in genes on the other, and {counts[OUTSIDE]} touch no open frame of 100 codons or more "
         "that a longer one does not overlap: spacers, and genes too short to find this way."
     )
-    components = principal_components(found.vectors)
-    shares = [f"{share:.0%}" for share in components.explained]
+    scaled = found.vectors - found.vectors.mean(0)
+    components = principal_components(scaled / scaled.std(0).clip(min=1e-9), _COMPONENTS)
+    coordinates = components.coordinates
+    plus, minus = (np.array([c == name for c in found.classes]) for name in (PLUS, MINUS))
+    areas = [auc(coordinates[plus, i], coordinates[minus, i]).value for i in range(1, _COMPONENTS)]
+    other = 1 + int(np.argmax(np.abs(np.array(areas) - 0.5)))
+    shares = [f"{components.explained[i]:.0%}" for i in (0, other)]
     order = sorted(
         range(len(found.classes)), key=lambda i: (PLUS, MINUS, OUTSIDE).index(found.classes[i])
     )
     page.figure(
         map_chart(
-            components.coordinates[order],
+            coordinates[order][:, [0, other]],
             [found.classes[i] for i in order],
-            x_label=f"first principal component ({shares[0]} of the variance)",
-            y_label=f"second principal component ({shares[1]})",
+            x_label=f"principal component 1 ({shares[0]} of the variance)",
+            y_label=f"principal component {other + 1} ({shares[1]})",
             names=[found.names[i] for i in order],
         ),
-        "The two directions in which the vectors differ most, found without the classes.",
+        "Principal components, found without the classes. The first follows the share of G and C "
+        f"(correlation {_signed(float(np.corrcoef(coordinates[:, 0], found.gc)[0, 1]), 2)}), "
+        f"low outside genes. Component {other + 1} is shown because of components 2 to "
+        f"{_COMPONENTS} it tells the two strands apart best.",
     )
     sources = list(found.probes[STRAND])
     page.table(
         [
             Column(name="a linear function of", values=sources),
             *(
-                Column(name=f"AUC: {question}", values=[str(areas[s]) for s in sources])
+                Column(name=f"AUC, {question}", values=[str(areas[s]) for s in sources])
                 for question, areas in found.probes.items()
             ),
         ],
@@ -254,26 +266,25 @@ def _windows(page: Page, findings: "Findings") -> None:
 
 def _probe_verdict(question: str, probes: Mapping[str, Mapping[str, Auc]]) -> str:
     """Compare the vectors with the best of the simple descriptions."""
-    ours = probes[question]["the model"]
-    others = {name: area for name, area in probes[question].items() if name != "the model"}
+    ours = probes[question][VECTORS]
+    others = {name: area for name, area in probes[question].items() if name != VECTORS}
     name = max(others, key=lambda other: others[other].value)
     best = others[name]
     noise = 1.96 * float(np.hypot(ours.standard_error, best.standard_error))
-    say = f"As to {question}, the model's vectors {_strength(ours)}"
-    against = f"{name} ({best.value:.2f})"
     if ours.value - best.value > noise:
-        return f"{say}, better than {against}."
-    if best.value - ours.value > noise:
-        return f"{say}; {against} tells more."
-    return f"{say}, which is no more than {against} does within the error."
+        against = f"more than {name} ({best.value:.2f})"
+    elif best.value - ours.value > noise:
+        against = f"less than {name} ({best.value:.2f})"
+    else:
+        against = f"which {name} ({best.value:.2f}) equal within the error"
+    return f"{question.capitalize()}: the vectors say {_strength(ours)}, {against}."
 
 
 def _strength(area: Auc) -> str:
     if not area.is_above_chance:
-        return f"say nothing (AUC {area})"
-    words = ((0.6, "hardly anything"), (0.7, "a little"), (0.8, "much"), (0.9, "very much"))
-    word = next((text for limit, text in words if area.value < limit), "nearly all")
-    return f"say {word} (AUC {area})"
+        return "nothing"
+    words = ((0.6, "hardly anything"), (0.7, "a little"), (0.8, "something"), (0.9, "much"))
+    return next((word for limit, word in words if area.value < limit), "nearly all")
 
 
 _SEPARATES = ((0.55, "hardly"), (0.65, "weakly"), (0.75, "clearly"))
@@ -294,7 +305,7 @@ def _variants(page: Page, findings: "Findings") -> None:
     page.figure(
         histogram(
             effects.scores,
-            x_label="log-likelihood difference",
+            x_label="log-likelihood difference in nats",
             mark=Mark(name="no difference", value=0.0),
             bins=30,
         ),
@@ -322,18 +333,21 @@ def _variants(page: Page, findings: "Findings") -> None:
         "and letters differ in how well they are predicted. Pairs at the same site are free of "
         "that: same place, same context, two different new letters. Chance is 50 %.",
     )
-    page.text(" ".join(_pair_verdict(mild, graver, p.anywhere) for (mild, graver), p in rows))
+    verdicts = [_pair_verdict(mild, graver, p.anywhere) for (mild, graver), p in rows]
+    page.text(" ".join(verdicts))
 
 
 def _pair_verdict(mild: str, graver: str, area: Auc) -> str:
-    names = {"synonymous": "synonymous", "missense": "missense", "stop gained": "stop-gaining"}
-    which = f"{names[graver]} from {names[mild]} changes"
+    which = f"{_ADJECTIVES[graver]} from {_ADJECTIVES[mild]} changes"
     if area.is_above_chance:
         word = next((text for limit, text in _SEPARATES if area.value < limit), "well")
         return f"The scores tell {which} {word}."
     if area.value + 1.96 * area.standard_error < 0.5:
         return f"The scores rank {which} the wrong way round."
-    return f"The scores do not tell {which}."
+    return f"The scores cannot tell {which}."
+
+
+_ADJECTIVES = {"synonymous": "synonymous", "missense": "missense", "stop gained": "stop-making"}
 
 
 def _writing(page: Page, findings: "Findings") -> None:
@@ -349,33 +363,33 @@ def _writing(page: Page, findings: "Findings") -> None:
     some = [texts[name] for name in names]
     page.table(
         [
-            Column(name="written by", values=names),
+            Column(name="text of", values=[f"the {name}" for name in names]),
             Column(name="G and C, %", values=[100 * t.gc for t in some], format=".1f"),
             Column(
-                name="6-letter words, divergence in bits",
+                name="divergence, bits",
                 values=[t.divergence for t in some],
                 format=".4f",
             ),
             Column(
-                name="longest open stretch, median codons",
+                name="open stretch, codons",
                 values=[float(np.median(t.open_codons)) for t in some],
                 format=".0f",
             ),
             Column(
-                name=f"{COPY_BP}-letter words copied, %",
+                name="copied words, %",
                 values=[100 * t.copied for t in some],
                 format=".2f",
             ),
         ],
-        caption="Divergence is Jensen-Shannon's, from the words of the training letters; that of "
-        "the genome itself shows how much is due to the size of the sample. The open stretch is "
-        "the longest without a stop codon in any of six frames, per sequence. Copied words are "
-        "those that the training letters have, on either strand.",
+        caption="Divergence: Jensen-Shannon's, between the 6-letter words and those of the "
+        "training letters; that of the genome itself is what such a sample has. Open stretch: the "
+        "longest without a stop codon in any of six frames, median over the sequences. Copied "
+        f"words: those of {COPY_BP} letters that the training letters have too, on either strand.",
         chosen_row=1,
     )
     page.figure(
         histogram(
-            {name: texts[name].open_codons for name in names},
+            {f"the {name}": texts[name].open_codons for name in names},
             x_label="codons in the longest open stretch of a sequence",
             bins=16,
             height=320,
@@ -392,8 +406,6 @@ def _lines(letters: str, per_line: int = 75) -> list[str]:
 
 
 def _writing_verdict(findings: "Findings") -> str:
-    from lexome.tasks import auc
-
     texts = findings.texts
     longer = auc(texts[MODEL].open_codons, texts[MARKOV].open_codons)
     shorter = auc(texts[GENOME].open_codons, texts[MODEL].open_codons)
@@ -427,27 +439,20 @@ def _writing_verdict(findings: "Findings") -> str:
 
 def _by_hand(page: Page, result: "DemoResult", findings: "Findings") -> None:
     page.heading("The same by hand")
-    folder = result.report.parent
-    at = {name: shlex.quote(str(folder / name)) for name in _USED}
-    prompt = findings.data.region[:40]
-    page.text("All files are in the folder of this report. Every step was an ordinary command:")
-    page.code(
-        "\n".join(
-            (
-                f"lexome pretrain {at['recipe.yaml']} --out again",
-                f"lexome likelihood {at['model']} {at['held_out.bed']} --genome {at['genome.fa']} "
-                f"--max-tokens {WINDOW_BP} --overlap-tokens {WINDOW_BP // 2}",
-                f"lexome embed {at['model']} {at['windows.bed']} --genome {at['genome.fa']} "
-                "--pooling mean --out vectors.npz",
-                f"lexome score {at['model']} {at['variants.vcf']} {at['genome.fa']} "
-                f"--window-bp {WINDOW_BP} --out again.vcf",
-                f"lexome generate {at['model']} {prompt} --length 400 --letters ACGT",
-            )
-        )
+    folder = shlex.quote(str(result.report.parent))
+    reading = f"--max-tokens {WINDOW_BP} --overlap-tokens {WINDOW_BP // 2}"
+    page.text(
+        "Every step was an ordinary command on files in the folder of this report; about.txt says "
+        "what they are."
     )
-
-
-_USED = ("recipe.yaml", "model", "held_out.bed", "genome.fa", "windows.bed", "variants.vcf")
+    page.code(
+        f"cd {folder}\n"
+        "lexome pretrain recipe.yaml --out again\n"
+        f"lexome likelihood model held_out.bed --genome genome.fa {reading}\n"
+        "lexome embed model windows.bed --genome genome.fa --pooling mean --out again.npz\n"
+        f"lexome score model variants.vcf genome.fa --window-bp {WINDOW_BP} --out again.vcf\n"
+        f"lexome generate model {findings.data.region[:30]} --length 400 --letters ACGT"
+    )
 
 
 def _provenance(findings: "Findings") -> dict[str, str]:
