@@ -5,15 +5,13 @@ import pytest
 import torch
 
 from lexome.catalog import new
-from lexome.core import InputError
 from lexome.inference.causal_likelihood import (
     Trunk,
     branch_logliks,
-    carries_state,
     score_tokens,
-    stretch_tokens,
     token_logprobs,
 )
+from lexome.inference.stretches import carries_state
 
 CARRYING = (
     "evo/sh_8k_like",
@@ -83,24 +81,6 @@ def test_scores_and_entropies_are_those_of_the_whole_vocabulary(carrying):
     torch.testing.assert_close(found.logprobs_N.double(), expected, **CLOSE)
     entropy = torch.distributions.Categorical(logits=logprobs[:-1]).entropy()
     torch.testing.assert_close(found.entropies_N.double(), entropy, **CLOSE)
-
-
-def test_an_implicit_filter_takes_a_sequence_in_one_pass(tiny):
-    model = tiny("hyenadna/hf_tiny")
-    assert not carries_state(model)
-    assert stretch_tokens(model, 50, None, 8) is None
-    with pytest.raises(InputError, match="chunk_tokens"):
-        stretch_tokens(model, 50, 8, 8)
-
-
-def test_stretches_are_shorter_where_attention_looks_far_back(tiny):
-    evo, mamba = tiny("evo/sh_8k_like"), tiny("mamba/mamba2_hf")
-    assert stretch_tokens(mamba, 10**6, None, 2048) == 2048
-    assert stretch_tokens(evo, 2000, None, 2048) == 2048
-    assert stretch_tokens(evo, 131_072, None, 2048) == 128
-    assert stretch_tokens(evo, 131_072, 512, 2048) == 512
-    with pytest.raises(InputError, match="at least 1"):
-        stretch_tokens(mamba, 100, 0, 2048)
 
 
 def test_no_tensor_is_as_long_as_the_sequence_but_the_tokens():

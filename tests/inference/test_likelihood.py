@@ -231,7 +231,7 @@ def test_a_word_is_said_where_records_are_longer_than_those_of_training(tiny, ca
     model = tiny("evo/sh_8k_like")
     release = replace(releases()["evo-1-8k-base"][1], context=20)
     known = {model.name: (model.family, release)}
-    monkeypatch.setattr("lexome.inference.likelihood.releases", lambda: known)
+    monkeypatch.setattr("lexome.inference.stretches.releases", lambda: known)
     score_sequences(model, ["ACGT" * 5])
     assert "trained" not in capsys.readouterr().err
     found = score_sequences(model, ["ACGT" * 5, "ACGT" * 6, "ACGT" * 7])

@@ -133,9 +133,7 @@ class Stack(nn.Module):
             x = self._run(layer, x, shared)
             if keep:
                 states.append(join(x))
-        cache = inputs.get("cache")
-        if cache is not None:
-            cache.position += x.shape[1]
+        _advance(inputs, x)
         last = x if depth is not None else self.finish(x)
         return Hidden(last=join(last), states=tuple(states))
 
@@ -152,17 +150,20 @@ class Stack(nn.Module):
 
         Yields
         ------
-        A depth, ascending and the final state last, and its stream (B, L, D).
+        A depth, ascending and the final state last, and its stream (B, L, D). A cache has seen
+        the tokens once all are taken.
         """
         x, shared, join = self._start(inputs)
         for depth in range(len(self.layers) + 1):
             if depth in depths:
                 yield depth, join(x)
             if depth == max(depths) and -1 not in depths:
-                return
+                break
             if depth < len(self.layers):
                 x = self._run(self.layers[depth], x, shared)
-        yield -1, join(self.finish(x))
+        else:
+            yield -1, join(self.finish(x))
+        _advance(inputs, x)
 
     def _start(
         self, inputs: dict[str, Any], piece_tokens: int | None = None
@@ -266,6 +267,13 @@ class Stack(nn.Module):
         if self.recompute and self.training and x.requires_grad:
             return checkpoint(layer, x, shared, use_reentrant=False)  # type: ignore[return-value]
         return layer(x, shared)
+
+
+def _advance(inputs: dict[str, Any], x: Tensor) -> None:
+    """Tell the memory of a call, if there is one, how many tokens it has seen."""
+    cache = inputs.get("cache")
+    if cache is not None:
+        cache.position += x.shape[1]
 
 
 def _same(x: Tensor) -> Tensor:

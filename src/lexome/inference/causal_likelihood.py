@@ -8,79 +8,21 @@ in one pass, whose memory grows with the length.
 Axes: B batch, L tokens, C tokens of a stretch, N scored tokens, D width, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lexome.blocks import CausalSelfAttention, DecodeCache, ImplicitFilter
-from lexome.core import InputError
+from lexome.blocks import DecodeCache
 from lexome.inference.batching import collate_rows, enough_memory, plan_batches
 from lexome.inference.reading import tokenizer_of
+from lexome.inference.stretches import stretch_tokens, stretches
 from lexome.model import Model
 from lexome.tokenizers import Tokenizer
 
 _TOGETHER = 8192  # tokens whose scores over the vocabulary are made at a time
-_PAIRS = 1 << 24  # of tokens that attention compares at a time, where it looks back
-_FEWEST = 64  # tokens of a stretch, however far attention looks back
-
-
-def carries_state(model: Model) -> bool:
-    """Return whether a causal model can go on from what it remembers of earlier tokens.
-
-    Not so HyenaDNA, whose filters leave no state, nor a model with soft tokens before every input.
-    """
-    modules = model.backbone.modules()
-    return (
-        model.objective == "causal"
-        and model.backbone.prompt is None
-        and not any(isinstance(module, ImplicitFilter) for module in modules)
-    )
-
-
-def stretch_tokens(model: Model, tokens: int, asked: int | None, budget: int) -> int | None:
-    """Return how many tokens of a sequence go through the model at a time.
-
-    Parameters
-    ----------
-    model
-        The model.
-    tokens
-        Length of the sequence.
-    asked
-        The user's number, which wins.
-    budget
-        Tokens of a batch.
-
-    Returns
-    -------
-    None where a sequence goes through at once. Where there is attention, fewer for longer
-    sequences, so that the pairs of tokens do not fill the memory.
-
-    Raises
-    ------
-    InputError
-        If a number is asked of a model that has no state to carry.
-    """
-    if not carries_state(model):
-        if asked is not None:
-            causal = model.objective == "causal"
-            why = "its filters are as long as the input" if causal else "it sees both sides"
-            raise InputError(
-                f"chunk_tokens was given, and {model.name} cannot go on from the middle of a "
-                f"sequence: {why}. Leave it out; max_tokens cuts sequences into pieces by "
-                "themselves."
-            )
-        return None
-    if asked is not None:
-        if asked < 1:
-            raise InputError(f"chunk_tokens is {asked}. Expected at least 1; leave it out.")
-        return asked
-    if any(isinstance(module, CausalSelfAttention) for module in model.backbone.modules()):
-        return min(budget, max(_FEWEST, _PAIRS // max(1, tokens)))
-    return budget
 
 
 @dataclass(frozen=True)
@@ -131,7 +73,8 @@ def score_tokens(
     logprobs_N = torch.empty(len(rows_N), device=ids_BL.device)
     entropies_N = torch.empty_like(logprobs_N) if entropies else None
     with torch.no_grad():
-        for first, hidden_BCD in _stretches(model, inputs, stretch):
+        for first, part in stretches(inputs, stretch):
+            hidden_BCD = model.backbone(**part).last
             stop = first + hidden_BCD.shape[1]
             here = ((columns_N > first) & (columns_N <= stop)).nonzero()[:, 0]
             for some in here.split(_TOGETHER):
@@ -167,24 +110,6 @@ def token_logprobs(
 def _scores(model: Model, hidden_ND: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
     assert model.head is not None, "checked by the caller"
     return model.head(hidden_ND, inputs).float().log_softmax(-1)
-
-
-def _stretches(
-    model: Model,
-    inputs: Mapping[str, Tensor],
-    stretch: int | None,
-    cache: DecodeCache | None = None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first column of each stretch and its hidden states (B, C, D)."""
-    length = inputs["input_ids"].shape[1]
-    if cache is None and (stretch is None or length <= stretch):
-        yield 0, model.backbone(**inputs).last
-        return
-    cache = cache or DecodeCache(length)
-    step = stretch or length
-    for first in range(0, length, step):
-        part = {name: x[:, first : first + step] for name, x in inputs.items()}
-        yield first, model.backbone(**part, cache=cache).last
 
 
 # --------------------------------------------------------------------------- changes
@@ -363,7 +288,8 @@ class _Walk:
         ids_BL = inputs["input_ids"]
         B, L = ids_BL.shape
         found_BL = torch.zeros(B, L, dtype=torch.float64)
-        for first, hidden_BCD in _stretches(self.model, inputs, self.stretch, cache):
+        for first, part in stretches(inputs, self.stretch, cache):
+            hidden_BCD = self.model.backbone(**part).last
             before_BCD = hidden_BCD[:, :-1]
             if last_BD is not None:
                 before_BCD = torch.cat([last_BD[:, None], before_BCD], 1)

@@ -4,7 +4,6 @@ Axes: V vocabulary, N scored tokens.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexome.catalog import releases
 from lexome.core import InputError
 from lexome.formats import Genome
 from lexome.inference.batching import (
@@ -25,13 +23,7 @@ from lexome.inference.batching import (
     plan_batches,
     token_budget,
 )
-from lexome.inference.causal_likelihood import (
-    carries_state,
-    entropies_of,
-    score_tokens,
-    stretch_tokens,
-    unscored_tokens,
-)
+from lexome.inference.causal_likelihood import entropies_of, score_tokens, unscored_tokens
 from lexome.inference.kmer_likelihood import (
     OverlappingKmers,
     covering,
@@ -40,10 +32,10 @@ from lexome.inference.kmer_likelihood import (
 )
 from lexome.inference.position_scores import TRACKS, checked_positions, positions_writer
 from lexome.inference.reading import (
+    LONGEST,
     Cutting,
     Item,
     Source,
-    cutting,
     prepare,
     read_records,
     share,
@@ -59,6 +51,7 @@ from lexome.inference.runs import (
     provenance,
     run,
 )
+from lexome.inference.stretches import LengthNote, cutting_with_state, stretch_tokens
 from lexome.model import Model
 from lexome.tokenizers import Encoded
 
@@ -293,7 +286,7 @@ def score_sequences(
     kmers = overlapping_kmers(tokenizer)
     stretch_tokens(model, 1, chunk_tokens, budget)  # refused before any work
     if causal:
-        score = _CausalScorer(model, budget, chunk_tokens, _trained_context(model))
+        score = _CausalScorer(model, budget, chunk_tokens, LengthNote(model))
     elif kmers is None:
         score = partial(_score_masked, model, budget, mask_stride)
     else:
@@ -380,19 +373,8 @@ def _check(model: Model, mask_stride: int | None) -> bool:
 def _cutting(
     model: Model, max_tokens: int | None, overlap_tokens: int | None, *, causal: bool
 ) -> Cutting:
-    """Decide how long sequences are cut: not at all where a state is carried from end to end."""
-    if not causal:
-        return cutting(model, max_tokens, overlap_tokens, longest=LONGEST_MASKED)
-    limited = (model.context, max_tokens, overlap_tokens) != (None, None, None)
-    if carries_state(model) and not limited:
-        return Cutting(room=None, overlap=0, causal=True, suffix=False)
-    return cutting(model, max_tokens, overlap_tokens, suffix=False)
-
-
-def _trained_context(model: Model) -> int | None:
-    """Return how long the sequences were that a release was trained on, where it is known."""
-    known = releases().get(model.name)
-    return None if known is None else known[1].context
+    longest = LONGEST if causal else LONGEST_MASKED
+    return cutting_with_state(model, max_tokens, overlap_tokens, longest=longest, suffix=not causal)
 
 
 def _method(model: Model, mask_stride: int | None) -> str:
@@ -538,8 +520,7 @@ class _CausalScorer:
     model: Model
     budget: int
     chunk_tokens: int | None
-    trained: int | None  # tokens of the sequences that the model was trained on
-    told: bool = False
+    note: LengthNote
 
     def __call__(self, items: list[Item], sums: list[_Sums], advance: Advance) -> None:
         """Add up what is scored of some items."""
@@ -547,7 +528,7 @@ class _CausalScorer:
         pieces = [(i, k) for i, item in enumerate(items) for k in range(len(item.pieces))]
         tokens = [items[i].pieces[k].tokens for i, k in pieces]
         longest = max(map(len, (t["input_ids"] for t in tokens)), default=0)
-        self._warn(longest - len(tokenizer.scored_after))
+        self.note.tell(longest - len(tokenizer.scored_after))
         for batch in batches(tokens, tokenizer, max_tokens=self.budget, device=self.model.device):
             rows = [pieces[i] for i in batch.indices]
             places = [sums[i].places(k) for i, k in rows]
@@ -579,17 +560,6 @@ class _CausalScorer:
                 entropies = found.entropies_N.cpu().split(counts)
             for (i, k), at, some, spread in zip(rows, places, logprobs, entropies, strict=True):
                 sums[i].add(k, at, some, spread)
-
-    def _warn(self, tokens: int) -> None:
-        """Say once that records are longer than those of training."""
-        if self.trained is not None and tokens > self.trained and not self.told:
-            self.told = True
-            print(
-                f"note: {self.model.name} was trained on sequences of up to {self.trained:,} "
-                f"tokens, and a record has {tokens:,}. It goes through whole, its state carried "
-                "on; max_tokens cuts it into pieces instead.",
-                file=sys.stderr,
-            )
 
 
 def _score_masked(

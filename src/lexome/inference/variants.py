@@ -34,12 +34,13 @@ from lexome.formats import (
 from lexome.formats.duplicates import SeenIds
 from lexome.formats.streams import STDIN, bare_suffix
 from lexome.inference.batching import progress_bar, token_budget
-from lexome.inference.causal_likelihood import carries_state, change_logliks
+from lexome.inference.causal_likelihood import change_logliks
 from lexome.inference.kmer_likelihood import overlapping_kmers
 from lexome.inference.likelihood import score_sequences
 from lexome.inference.reading import tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
 from lexome.inference.sites import Strands, masked_centre_logits, reads_sites
+from lexome.inference.stretches import carries_state
 from lexome.model import Model
 from lexome.sequence import (
     Variant,

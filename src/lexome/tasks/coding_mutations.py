@@ -20,10 +20,11 @@ from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
 from lexome.formats.streams import bare_suffix
 from lexome.formats.table import DELIMITERS, PARQUET, open_table
 from lexome.inference.batching import progress_bar, token_budget
-from lexome.inference.causal_likelihood import carries_state, change_logliks
+from lexome.inference.causal_likelihood import change_logliks
 from lexome.inference.likelihood import Likelihoods, masked_logprobs, score_sequences
 from lexome.inference.reading import Source, tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
+from lexome.inference.stretches import carries_state
 from lexome.model import Model
 from lexome.sequence.genetic_codes import BACTERIAL, GeneticCode
 from lexome.sequence.genetic_codes import genetic_code as code_of
