@@ -1,10 +1,12 @@
 """GPN against the authors' outputs."""
 
+import json
+
 import pytest
 import torch
 
 from lexome.catalog import load, new
-from lexome.core import InputError
+from lexome.core import CheckpointError, InputError, UnknownName
 from lexome.formats import Genome
 from lexome.inference.sites import influence, inner_products, site_logits
 from lexome.inference.variants import score_variants
@@ -114,9 +116,11 @@ def test_window_embeddings_are_the_authors(case):
 
 
 @pytest.mark.parametrize("wiring", ["legacy", "convnet", "bytenet"])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("taps", [5, 4])
 @pytest.mark.parametrize("column", [0, 37, 149])
-def test_one_column_is_that_of_the_whole(wiring, column):
-    kernels = {"first_kernel": 9, "rest_kernel": 9 if wiring == "legacy" else 5}
+def test_one_column_is_that_of_the_whole(wiring, column, taps):
+    kernels = {"first_kernel": 9, "rest_kernel": 9 if wiring == "legacy" else taps}
     sizes = {**kernels, "dilation_cycle": 3, "dilation_max": 4}
     model = new("gpn", wiring=wiring, width=16, mlp_width=16, depth=7, **sizes).eval()
     ids = torch.randint(3, 7, (3, 150))
@@ -149,3 +153,43 @@ def test_a_new_model_of_any_wiring_loads_again(sizes, tmp_path):
     model = new("gpn", width=8, depth=2, **sizes)
     again = load(model.save(tmp_path / "m"), device="cpu")
     assert again.config == model.config
+
+
+def test_dilations_begin_anew_with_every_cycle():
+    sizes = {"wiring": "convnet", "width": 8, "depth": 9}
+    config = new("gpn", **sizes, dilation_cycle=5, dilation_double_every=2).config
+    assert [config.dilation(i) for i in range(9)] == [1, 1, 2, 2, 4, 1, 1, 2, 2]
+    config = new("gpn", **sizes, dilation_cycle=3, dilation_base=3, dilation_max=4).config
+    assert [config.dilation(i) for i in range(4)] == [1, 3, 4, 1]
+
+
+@pytest.mark.parametrize("wiring", ["convnet", "bytenet"])
+def test_the_first_layer_is_never_depthwise(wiring):
+    model = new("gpn", wiring=wiring, width=8, depth=3, depthwise=True)
+    assert [layer.conv.conv.groups for layer in model.backbone.layers] == [1, 8, 8]
+
+
+def test_a_configuration_may_leave_out_what_the_authors_class_fills_in(tmp_path):
+    """The authors' defaults: 2048 wide inside, and a base of 2 in the legacy form."""
+    model = new("gpn", wiring="convnet", width=8, depth=2, mlp_width=2048)
+    model.save(tmp_path / "new")
+    config = tmp_path / "new" / "config.json"
+    raw = json.loads(config.read_text())
+    for name in ("intermediate_size", "dilation_base", "encoder", "embedding", "slim"):
+        del raw[name]
+    config.write_text(json.dumps(raw))
+    assert load(tmp_path / "new", device="cpu").config.mlp_width == 2048
+    model = new("gpn", width=8, depth=4, dilation_base=3)
+    assert load(model.save(tmp_path / "old"), device="cpu").config.dilation(2) == 9
+
+
+def test_parts_that_are_not_built_here_are_refused(tmp_path):
+    new("gpn", wiring="convnet", width=8, depth=2).save(tmp_path)
+    config = tmp_path / "config.json"
+    raw = json.loads(config.read_text())
+    for name, value in (("encoder", "roformer"), ("embedding", "learned")):
+        config.write_text(json.dumps(raw | {name: value}))
+        with pytest.raises(CheckpointError, match=f"{name} '{value}'. Expected one of"):
+            load(tmp_path)
+    with pytest.raises(UnknownName, match="no wiring named 'convent'"):
+        new("gpn", wiring="convent")

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from lexome.blocks import Linear, MaskedTokenHead, SameConvolution, Stack, TokenHead
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
-from lexome.core import InputError
+from lexome.core import CheckpointError, InputError, pick
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer, Tokenizer, read_tokenizer
+
+_WIRINGS = ("legacy", "convnet", "bytenet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +31,10 @@ class GpnConfig:
     """What a release or a small model sets.
 
     `wiring` is ``"legacy"`` (the class ConvNet), ``"convnet"`` or ``"bytenet"`` (the class GPN).
-    Layer i has dilation min(dilation_max, dilation_base^(i / dilation_double_every mod
-    dilation_cycle)). An `mlp_width` of 0 takes the authors': `width` in the legacy form, whose
-    files hold no other, else four times that.
+    Layer i has dilation min(dilation_max, dilation_base^((i mod dilation_cycle) /
+    dilation_double_every)), rounded down. `depthwise` leaves out the first layer, as the authors
+    do. An `mlp_width` of 0 takes the authors': `width` in the legacy form, whose files hold no
+    other, else four times that.
     """
 
     wiring: str = "legacy"
@@ -54,12 +57,12 @@ class GpnConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
-        legacy = self.wiring == "legacy"
+        legacy = pick("wiring", self.wiring, _WIRINGS) == "legacy"
         if not self.mlp_width:
             object.__setattr__(self, "mlp_width", self.width * (1 if legacy else 4))
         if not legacy:
             return
-        fixed = {"rest_kernel": self.first_kernel, "mlp_width": self.width, "dilation_base": 2}
+        fixed = {"rest_kernel": self.first_kernel, "mlp_width": self.width}
         fixed |= {"one_hot": True, "bias": True, "slim": False, "depthwise": False}
         fixed["head_transform"] = True
         other = {n: value for n, value in fixed.items() if getattr(self, n) != value}
@@ -71,7 +74,7 @@ class GpnConfig:
 
     def dilation(self, layer: int) -> int:
         """Distance between the taps of a layer's convolution."""
-        power = layer // self.dilation_double_every % self.dilation_cycle
+        power = layer % self.dilation_cycle // self.dilation_double_every
         return min(self.dilation_max, self.dilation_base**power)
 
 
@@ -88,7 +91,7 @@ class Convolution(nn.Module):
             width,
             c.first_kernel if layer == 0 else c.rest_kernel,
             dilation=c.dilation(layer),
-            groups=width if c.depthwise else 1,
+            groups=width if c.depthwise and layer else 1,
             bias=c.bias,
         )
 
@@ -210,7 +213,7 @@ class Gpn(Stack):
         for layer in reversed(self.layers):
             reaches.append(reach)
             (taps,), (step,) = layer.conv.conv.kernel_size, layer.conv.conv.dilation
-            reach += step * (taps - 1) // 2
+            reach += (step * (taps - 1) + 1) // 2  # an even kernel reaches farther to the right
         for layer, reach in zip(self.layers, reversed(reaches), strict=True):
             x_BLD = layer(x_BLD, mask_BL1)
             near = slice(max(0, column - reach), column + reach + 1)
@@ -230,31 +233,33 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
 
 
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
+    # What a configuration leaves out has the value that the authors' class gives it.
     shared = GpnConfig(
         vocab_size=raw.get("vocab_size", 7),
-        width=raw["hidden_size"],
+        width=raw.get("hidden_size", 512),
         dilation_double_every=raw.get("dilation_double_every", 1),
+        dilation_base=raw.get("dilation_base", 2),
         init_std=raw.get("initializer_range", 0.02),
     )
     if raw.get("model_type") == "ConvNet":
         kernel = raw.get("kernel_size", 9)
         return replace(
             shared,
-            depth=raw["n_layers"],
+            depth=raw.get("n_layers", 25),
             first_kernel=kernel,
             rest_kernel=kernel,
             mlp_width=shared.width,
             dilation_max=raw.get("dilation_max", 32),
             dilation_cycle=raw.get("dilation_cycle", 6),
         )
+    _check_parts(raw)
     return replace(
         shared,
         wiring=raw.get("encoder", "convnet"),
-        depth=raw["num_hidden_layers"],
+        depth=raw.get("num_hidden_layers", 25),
         first_kernel=raw.get("first_kernel_size", 9),
         rest_kernel=raw.get("rest_kernel_size", 5),
-        mlp_width=raw.get("intermediate_size", 4 * shared.width),
-        dilation_base=raw.get("dilation_base", 2),
+        mlp_width=raw.get("intermediate_size", 2048),
         dilation_max=raw.get("dilation_max", 9999),
         dilation_cycle=raw.get("dilation_cycle", 8),
         one_hot=raw.get("embedding", "one_hot") == "one_hot",
@@ -266,10 +271,23 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
     )
 
 
+def _check_parts(raw: Mapping[str, Any]) -> None:
+    """Refuse the parts of the authors' class that are not built here."""
+    known = {"encoder": ("convnet", "bytenet"), "embedding": ("one_hot", "embedding")}
+    for name, values in known.items():
+        found = raw.get(name, values[0])
+        if found not in values:
+            raise CheckpointError(
+                f"config.json says {name} {found!r}. Expected one of {', '.join(values)}; GPN with "
+                "another has no published single-sequence model and is not built here."
+            )
+
+
 def _write_config(c: GpnConfig) -> dict[str, Any]:
     if c.wiring == "legacy":
         return {
             "architectures": ["ConvNetForMaskedLM"],
+            "dilation_base": c.dilation_base,
             "dilation_cycle": c.dilation_cycle,
             "dilation_double_every": c.dilation_double_every,
             "dilation_max": c.dilation_max,
