@@ -40,7 +40,8 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     method: str | None = None,
     recipe: str | Path | None = None,
-    settings: Mapping[str, bool | int | float | str] | None = None,
+    settings: Mapping[str, bool | int | float | str | dict[str, list[bool | int | float | str]]]
+    | None = None,
     folds: int | None = None,
     seeds: int = 1,
     baselines: Sequence[str] = STANDARD,

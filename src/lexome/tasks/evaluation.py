@@ -415,10 +415,13 @@ def settings_for(plan: Plan, task: SuiteTask, family: str) -> dict[str, Any]:
     """
     published = task.settings_of(family)
     recipe = published.pop("recipe", None)
-    made = {"metric": task.metric, "precision": "float32"}
+    made: dict[str, Any] = {"metric": task.metric, "precision": "float32"}
     if recipe is not None:
         made |= read_recipe(recipe)
     made |= {**published, **plan.settings}
+    if made.get("search") and "search" not in plan.settings:  # what is given is not chosen
+        left = {k: v for k, v in made["search"].items() if k not in plan.settings}
+        made["search"] = left or None
     if plan.precision is not None:
         made["precision"] = plan.precision
     return {name: value for name, value in made.items() if name not in OWN}

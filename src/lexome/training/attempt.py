@@ -6,7 +6,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +76,8 @@ class Plan:
         What is predicted.
     warmup_steps
         Steps, or a share of them.
+    chosen
+        What of all this a search has chosen.
     """
 
     model: str | Path
@@ -111,6 +113,7 @@ class Plan:
     max_tokens_per_batch: int | None
     device: str
     precision: str
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def of_letters(self) -> bool:
@@ -291,6 +294,7 @@ def run_attempt(
         seconds=round(time.monotonic() - began, 3),
         outputs=outputs,
         truth=flat_truth(target, truth[judged]),
+        chosen=dict(plan.chosen),
         runs={},
     )
     predictor.facts = {

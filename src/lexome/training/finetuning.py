@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from lexome.training.parts import check_shares, read_parts
 from lexome.training.recipe import takes_recipe
 from lexome.training.run_folder import claim
 from lexome.training.schedules import SCHEDULES, Schedule
+from lexome.training.search import choose, combinations
 from lexome.training.targets import NONE, Target
 
 __all__ = ["FineTuning", "finetune"]
@@ -45,6 +47,7 @@ def finetune(
     folds: int | None = None,
     plain_folds: bool = False,
     seeds: int = 1,
+    search: Mapping[str, list[float | int | bool | str]] | None = None,
     sequence_column: str = "sequence",
     label_column: str | Sequence[str] = "label",
     unlabelled: str = NONE,
@@ -122,6 +125,11 @@ def finetune(
         classes may be spread unevenly and equal sequences come apart.
     seeds
         Train as many models of each fold, with `seed` and the numbers that follow.
+    search
+        Lists of values for some of the arguments below, such as ``{"learning_rate": [1e-4, 1e-3],
+        "batch_size": [8, 32]}``. One model is trained with each combination, on the first fold
+        and seed; the best on validation says what all models are then trained with. The test is
+        judged with that alone.
     sequence_column
         Column of a table.
     label_column
@@ -252,6 +260,9 @@ def finetune(
         )
     given = dict(locals())
     _check(given)
+    candidates = combinations(search) if search else []
+    for values in candidates:
+        _check({**given, **values})
     _check_beginning(model)
     if method in ADAPTERS:
         need("peft", "train", "for adapters (LoRA, IA3, soft tokens)")
@@ -281,15 +292,15 @@ def finetune(
         validation_fraction=validation_fraction,
     )
     claim(folder, _asked(given, parts), resume=resume, overwrite=overwrite)
-    return run_attempts(
-        attempts,
-        plan,
-        folder,
-        parts["train"],
-        label_column=", ".join(target.columns),
-        progress=progress,
-        say=teller(aloud=progress),
-    )
+    how = {
+        "label_column": ", ".join(target.columns),
+        "progress": progress,
+        "say": teller(aloud=progress),
+    }
+    if candidates:
+        plan_of = lambda values: _plan({**given, **values}, target)  # noqa: E731
+        plan = choose(candidates, plan_of, attempts[0], folder, **how)
+    return run_attempts(attempts, plan, folder, parts["train"], **how)
 
 
 def _plan(given: Mapping[str, Any], target: Target) -> Plan:
@@ -322,7 +333,8 @@ def _plan(given: Mapping[str, Any], target: Target) -> Plan:
         "warmup_steps": float(given["warmup_fraction"]) if warmup is None else warmup,
         "baselines": tuple(given["baselines"]),
     }
-    return Plan(**{n: given[n] for n in Plan.__dataclass_fields__ if n not in own}, **own)
+    names = [field.name for field in fields(Plan) if field.name not in {*own, "chosen"}]
+    return Plan(**{name: given[name] for name in names}, **own)
 
 
 def _check_tokens(given: Mapping[str, Any], *, of_letters: bool) -> None:

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class FineTuning:
         training sequences in their order. Of letters, those of all sequences one below the other.
     runs
         {name: what came out} of each, where there are several.
+    chosen
+        What a search chose on validation.
     """
 
     model: Path
@@ -87,6 +89,7 @@ class FineTuning:
     outputs: NDArray
     truth: NDArray
     runs: Mapping[str, "FineTuning"]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         names = list(METRICS[self.task][:SHOWN])
@@ -114,6 +117,8 @@ class FineTuning:
                 lines.append(
                     f"{count:,} of {self.sizes[later]:,} {later} sequences are also in {earlier}"
                 )
+        if self.chosen:
+            lines.append(f"chosen on validation: {told(self.chosen)}")
         epochs = self.history[-1].epoch
         kept = f"epoch {self.best_epoch:.3g} of {epochs:.3g} kept, " if epochs else ""
         lines.append(
@@ -177,6 +182,20 @@ def read_outcome(folder: Path) -> FineTuning | None:
         outputs=outputs,
         truth=truth,
         runs={},
+    )
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """Return settings as people read them.
+
+    Examples
+    --------
+    >>> told({"learning_rate": 1e-4, "batch_size": 8})
+    'learning_rate 0.0001, batch_size 8'
+    """
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
     )
 
 

@@ -14,7 +14,7 @@ from lexome.training.tuning import CHECKPOINT
 
 _OWN = (
     *("asked.json", "model", HISTORY, SCORES, PREDICTIONS, OUTPUTS),
-    *(CHECKPOINT, "runs"),
+    *(CHECKPOINT, "runs", "search"),
 )
 
 
