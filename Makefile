@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 # Torch's own threads and pytest's workers would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test lint format bench data-checks clean help
+.PHONY: demo test lint format bench bench-evo data-checks clean help
 
 help:  ## show this text
 	@echo 'make TARGET, where TARGET is one of'
@@ -34,7 +34,11 @@ format: $(VENV)/.installed-dev  ## bring the code into the house's format
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-dev  ## time lexome against its references, one benchmark after the other
-	set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each; done
+	set -e; for each in $(filter-out %/evo_full_size.py,$(wildcard benchmarks/*.py)); do \
+	echo "== $$each"; $(BIN)/python $$each; done
+
+bench-evo: $(VENV)/.installed-dev  ## open Evo at its real size and time it (13 GB of disk)
+	$(BIN)/python benchmarks/evo_full_size.py
 
 data-checks: $(VENV)/.installed-dev  ## the slow tests on real data (see CONTRIBUTING.md)
 	$(PYTEST) -m slow

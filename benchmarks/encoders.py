@@ -7,10 +7,10 @@ the tokens; in the order given, and sorted by length, longest first. It gets tok
 while `embed` reads strings. Memory is the peak of a process of its own, above what it holds when
 libraries and weights are in place, and in all.
 
-    python benchmarks/encoders.py [--quick] [--families dnabert ...]
+    python benchmarks/encoders.py [--full] [--families dnabert ...]
 
-All of it takes about half an hour of one core; two layers are enough, since ratios hardly depend
-on how many there are.
+One layer and mixed lengths by default; with --full also sequences of one length, two layers, and
+more of them, which takes about half an hour of one core. Ratios hardly depend on the layers.
 """
 
 import argparse
@@ -202,9 +202,8 @@ def compare(name: str, kind: str, folder: Path, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one layer, mixed lengths, one round")
+    parser.add_argument("--full", action="store_true", help="two layers, one length too")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--depth", type=int, default=2, help="layers; ratios hardly depend on it")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory:
@@ -213,9 +212,9 @@ def main() -> None:
     print(machine())
     for name in given.families:
         with tempfile.TemporaryDirectory() as folder:
-            make(name, 1 if given.quick else given.depth, Path(folder))
-            for kind in ("quick",) if given.quick else ("mixed", "fixed"):
-                compare(name, kind, Path(folder), rounds=1 if given.quick else 2)
+            make(name, 2 if given.full else 1, Path(folder))
+            for kind in ("mixed", "fixed") if given.full else ("quick",):
+                compare(name, kind, Path(folder), rounds=2 if given.full else 1)
 
 
 if __name__ == "__main__":
