@@ -159,14 +159,15 @@ def paired_scan(
             u_BHTP = (u_BTHP * dt_BTH[..., None]).transpose(1, 2)
             into_BHTN = into_BTGN.repeat_interleave(repeats, 2).transpose(1, 2)
             out_BHTN = out_BTGN.repeat_interleave(repeats, 2).transpose(1, 2)
-            decayed_BHT = (dt_BTH * rate_H).cumsum(1).transpose(1, 2)  # logarithm, since the start
-            between = decayed_BHT[..., :, None] - decayed_BHT[..., None, :]
+            # Logarithm, since the start. Differences of such sums need more digits than they keep.
+            decayed_BHT = (dt_BTH * rate_H).double().cumsum(1).transpose(1, 2)
+            between = (decayed_BHT[..., :, None] - decayed_BHT[..., None, :]).float()
             later = torch.ones(between.shape[-2:], dtype=torch.bool, device=between.device).triu(1)
             pairs = (out_BHTN @ into_BHTN.mT) * between.masked_fill(later, -math.inf).exp()
-            kept_BHT1 = decayed_BHT.exp()[..., None]
+            kept_BHT1 = decayed_BHT.exp().float()[..., None]
             y_BHTP = pairs @ u_BHTP + kept_BHT1 * (out_BHTN @ state_BHPN.mT)
             outputs.append(y_BHTP.transpose(1, 2))
-            left_BHT1 = (decayed_BHT[..., -1:] - decayed_BHT).exp()[..., None]
+            left_BHT1 = (decayed_BHT[..., -1:] - decayed_BHT).exp().float()[..., None]
             state_BHPN = kept_BHT1[..., -1:, :] * state_BHPN + (u_BHTP * left_BHT1).mT @ into_BHTN
     return torch.cat(outputs, 1), state_BHPN
 
@@ -203,11 +204,19 @@ class _Mixer(nn.Module):
     """What both Mambas do before their state space: a short causal convolution with memory."""
 
     def __init__(
-        self, width: int, projected: int, inner: int, channels: int, taps: int, *, bias: bool
+        self,
+        width: int,
+        projected: int,
+        inner: int,
+        channels: int,
+        taps: int,
+        *,
+        bias: bool,
+        conv_bias: bool,
     ):
         super().__init__()
         self.in_proj = Linear(width, projected, bias=bias)
-        self.conv = nn.Conv1d(channels, channels, taps, groups=channels)
+        self.conv = nn.Conv1d(channels, channels, taps, groups=channels, bias=conv_bias)
         self.out_proj = Linear(inner, width, bias=bias)
 
     def _convolve(self, x_BLC: Tensor, past: Past) -> Tensor:
@@ -222,7 +231,8 @@ class _Mixer(nn.Module):
             before = slot.get("raw", x_BLC.new_zeros(len(x_BLC), taps - 1, x_BLC.shape[-1]))
             x_BLC = torch.cat([before, x_BLC], 1)
             slot["raw"] = x_BLC[:, x_BLC.shape[1] - taps + 1 :]
-        weight, bias = self.conv.weight[:, 0].float(), self.conv.bias.float()[:, None]  # type: ignore[union-attr]
+        weight, bias = self.conv.weight[:, 0].float(), self.conv.bias
+        bias = weight.new_zeros(()) if bias is None else bias.float()[:, None]
         y_BCL = short_convolution(x_BLC.transpose(1, 2), weight, bias)
         y_BLC = F.silu(y_BCL.transpose(1, 2)[:, -L:])
         return y_BLC if mask_BL1 is None else y_BLC * mask_BL1
@@ -245,14 +255,22 @@ class SelectiveMixer(_Mixer):
         Numbers D, I and N, and the length of the short convolution.
     rank
         Width in which step sizes are chosen.
-    bias
-        Whether the projections into and out of it have one.
+    bias, conv_bias
+        Whether the projections into and out of it have one, and whether the convolution has.
     """
 
     def __init__(
-        self, width: int, *, inner: int, states: int, rank: int, taps: int = 4, bias: bool = False
+        self,
+        width: int,
+        *,
+        inner: int,
+        states: int,
+        rank: int,
+        taps: int = 4,
+        bias: bool = False,
+        conv_bias: bool = True,
     ):
-        super().__init__(width, 2 * inner, inner, inner, taps, bias=bias)
+        super().__init__(width, 2 * inner, inner, inner, taps, bias=bias, conv_bias=conv_bias)
         self.rank, self.states = rank, states
         self.x_proj = Linear(inner, rank + 2 * states, bias=False)
         self.dt_proj = Linear(rank, inner)
@@ -302,8 +320,8 @@ class PairedMixer(_Mixer):
         Of the gated norm: RMS norm of (state space * SiLU(gate)), each group by itself.
     least_step, largest_step
         Bounds of the step sizes.
-    bias
-        Whether the projections into and out of it have one.
+    bias, conv_bias
+        Whether the projections into and out of it have one, and whether the convolution has.
     """
 
     def __init__(
@@ -319,9 +337,11 @@ class PairedMixer(_Mixer):
         least_step: float = 0.0,
         largest_step: float = math.inf,
         bias: bool = False,
+        conv_bias: bool = True,
     ):
         inner, shared = heads * head_width, 2 * groups * states
-        super().__init__(width, 2 * inner + shared + heads, inner, inner + shared, taps, bias=bias)
+        projected, channels = 2 * inner + shared + heads, inner + shared
+        super().__init__(width, projected, inner, channels, taps, bias=bias, conv_bias=conv_bias)
         self.heads, self.groups, self.states = heads, groups, states
         self.steps = (least_step, largest_step)
         self.ssm = StateSpace((heads,), heads)

@@ -9,6 +9,7 @@ from lexome.checkpoints.containers import (
 )
 from lexome.checkpoints.family import Family, Layout, Release, Shapes
 from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
+from lexome.checkpoints.settings import expect_settings
 from lexome.checkpoints.sizes import read_sizes, write_sizes
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Resolution",
     "Shapes",
     "Weights",
+    "expect_settings",
     "explain",
     "find_weights",
     "read_json",

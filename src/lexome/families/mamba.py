@@ -24,8 +24,7 @@ from lexome.blocks import (
     Stack,
     TokenHead,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
-from lexome.core import CheckpointError
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import CHARACTERS, LetterTokenizer, Tokenizer, read_tokenizer
 
@@ -43,7 +42,7 @@ class MambaConfig:
     vocab_multiple: int = 8
     width: int = 256
     depth: int = 8
-    expand: int = 2
+    expand: float = 2
     states: int = 16
     taps: int = 4
     rank: int | None = None
@@ -52,6 +51,7 @@ class MambaConfig:
     least_step: float = 0.0
     largest_step: float = math.inf
     bias: bool = False
+    conv_bias: bool = True
     rms_norm: bool = True
     norm_eps: float = 1e-5
     tied: bool = True
@@ -63,7 +63,7 @@ class MambaConfig:
 
 
 def _mixer(c: MambaConfig) -> nn.Module:
-    inner = c.expand * c.width
+    inner = int(c.expand * c.width)
     if c.generation == 1:
         return SelectiveMixer(
             c.width,
@@ -72,6 +72,7 @@ def _mixer(c: MambaConfig) -> nn.Module:
             rank=c.rank or math.ceil(c.width / 16),
             taps=c.taps,
             bias=c.bias,
+            conv_bias=c.conv_bias,
         )
     return PairedMixer(
         c.width,
@@ -84,6 +85,7 @@ def _mixer(c: MambaConfig) -> nn.Module:
         least_step=c.least_step,
         largest_step=c.largest_step,
         bias=c.bias,
+        conv_bias=c.conv_bias,
     )
 
 
@@ -128,16 +130,24 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
     return original or raw.get("model_type") in {"mamba", "mamba2"}
 
 
+# Of the layers' settings, those that the layers here have no way to follow.
+_SSM = {
+    "layer": ("Mamba1", "Mamba2"),
+    "d_ssm": (None,),
+    "D_has_hdim": (False,),
+    "rmsnorm": (True,),
+    "norm_before_gate": (False,),
+}
+_BETWEEN = {"d_intermediate": (0, None), "attn_layer_idx": ([], None)}
+
+
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> MambaConfig:
     if "model_type" in raw:
         return _read_transformers(raw)
     ssm = raw["ssm_cfg"]
+    expect_settings(ssm, _SSM, "Mamba")
+    expect_settings(raw, _BETWEEN, "Mamba")
     second = ssm.get("layer", "Mamba1") == "Mamba2"
-    if raw.get("d_intermediate") or raw.get("attn_layer_idx"):
-        raise CheckpointError(
-            "this Mamba has MLPs or attention between its layers, which are not known here. "
-            "Expected d_intermediate 0 and no attn_layer_idx."
-        )
     low, high = ssm.get("dt_limit", (0.0, math.inf))
     return MambaConfig(
         generation=2 if second else 1,
@@ -154,14 +164,16 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> MambaConfig:
         least_step=low,
         largest_step=high,
         bias=ssm.get("bias", False),
+        conv_bias=ssm.get("conv_bias", True),
         rms_norm=raw.get("rms_norm", True),
         tied=raw.get("tie_embeddings", True),
     )
 
 
 def _read_transformers(raw: Mapping[str, Any]) -> MambaConfig:
+    expect_settings(raw, {"hidden_act": ("silu", "swish")}, "Mamba")
     second = raw["model_type"] == "mamba2"
-    low, high = raw.get("time_step_limit") or (0.0, math.inf)
+    low, high = map(_number, raw.get("time_step_limit") or (0.0, math.inf))
     rank = raw.get("time_step_rank", "auto")
     return MambaConfig(
         generation=2 if second else 1,
@@ -175,12 +187,18 @@ def _read_transformers(raw: Mapping[str, Any]) -> MambaConfig:
         rank=None if rank == "auto" or second else rank,
         head_width=raw.get("head_dim", 64),
         groups=raw.get("n_groups", 8),
-        least_step=float(low),
-        largest_step=float(high),
+        least_step=low,
+        largest_step=high,
         bias=raw.get("use_bias", False),
+        conv_bias=raw.get("use_conv_bias", True),
         norm_eps=raw.get("layer_norm_epsilon", 1e-5),
         tied=raw.get("tie_word_embeddings", not second),
     )
+
+
+def _number(value: Any) -> float:
+    """Read a number; transformers 5 writes infinity as a table of its own."""
+    return float(value["__float__"] if isinstance(value, Mapping) else value)
 
 
 def _write_config(c: MambaConfig) -> dict[str, Any]:
@@ -193,6 +211,8 @@ def _write_config(c: MambaConfig) -> dict[str, Any]:
         ssm["dt_rank"] = c.rank
     if c.bias:
         ssm["bias"] = True
+    if not c.conv_bias:
+        ssm["conv_bias"] = False
     return {
         "attn_layer_idx": [],
         "d_intermediate": 0,
