@@ -169,6 +169,26 @@ def test_ragged_arrays_keep_their_rows_apart(tmp_path):
     assert store.stored().arrays["tokens"].ragged
 
 
+def test_an_array_is_read_in_parts_of_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_PART_BYTES", 50)
+    vectors = np.arange(28, dtype=np.float32).reshape(7, 4)
+    tokens = [np.zeros((0, 2, 1), np.int16), np.arange(60, dtype=np.int16).reshape(30, 2, 1)]
+    for rows, arrays in ((7, {"vector": vectors}), (2, {"tokens": tokens})):
+        out = tmp_path / f"{rows}.npz"
+        with RowStore(out, {}) as store:
+            store.append([{"id": i} for i in range(rows)], arrays)
+            (shard,) = store.stored().shards()
+        (name,) = arrays
+        parts = list(shard.parts(name))
+        assert len(parts) > 1
+        assert max(part.nbytes for part in parts) <= 50
+        np.testing.assert_array_equal(np.concatenate(parts), shard.array(name))
+        spec = shard.specs()[name]
+        whole = shard.array(name)
+        assert (spec.dtype, spec.shape) == (whole.dtype, whole.shape[1:])
+        assert spec.ragged is (name == "tokens")
+
+
 def test_other_settings_are_refused_and_named(tmp_path):
     out = tmp_path / "out.tsv"
     with RowStore(out, {"model": "toy", "pooling": "mean"}) as store:

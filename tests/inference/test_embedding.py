@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lexome.catalog import load, new
+from lexome.catalog import load, new, releases
 from lexome.core import InputError, UnknownLetters, UnknownName
 from lexome.formats import RowStore
-from lexome.inference import reading, runs
-from lexome.inference.embedding import POOLINGS, embed
+from lexome.inference import embedding, reading, runs
+from lexome.inference.embedding import POOLINGS, How, embed, layer_vectors
+from lexome.inference.reading import Cutting, prepare
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-6}
 # Single tokens of the random GPN differ from their float64 values by up to 1.6e-5 in any batch,
@@ -167,6 +168,169 @@ def test_cut_tokens_come_from_the_piece_where_they_stand_farthest_from_a_cut(eac
     for pooling in POOLINGS:
         (vector,) = embed(each, [text], pooling=pooling, max_tokens=30).vectors
         assert_close(torch.from_numpy(vector), expected(state, pooling), **tolerance(pooling))
+
+
+# --------------------------------------------------------------------------- any length
+
+CARRYING = (
+    "evo/sh_8k_like",
+    "helm/gpt2_clm",
+    "helm/mamba_clm",
+    "mamba/mamba1_statespaces",
+    "mamba/mamba2_hf",
+    "transformer_plus/llama_tiny",
+)
+CARRIED = {"atol": 2e-5, "rtol": 1e-5}  # sums in another order differ by up to 5e-6
+
+
+@pytest.fixture(params=CARRYING)
+def carrying(request, tiny):
+    return tiny(request.param)
+
+
+def letters_for(model, tokens, seed=0):
+    """Return random letters of so many tokens, or of as many as the model takes."""
+    tokens = min(tokens, (model.context or tokens + 2) - 2)
+    size = len("ACGACG") // len(model.tokenizer.spans("ACGACG"))
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), tokens * size))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("chunk_tokens", [1, 16, 100])
+def test_a_carried_state_gives_the_vectors_of_one_pass(carrying, pooling, chunk_tokens):
+    text = letters_for(carrying, 60)
+    for special in (True, False):
+        found = embed(
+            carrying, [text], pooling=pooling, chunk_tokens=chunk_tokens, special_tokens=special
+        )
+        around = carrying.tokenizer.prefix, carrying.tokenizer.suffix
+        cut = (0, 0) if special else map(len, around)
+        alone = expected(states(carrying, text), pooling, *cut)
+        assert_close(torch.from_numpy(found.vectors[0]), alone, **CARRIED)
+
+
+def test_neighbours_do_not_change_what_is_carried(carrying):
+    texts = [letters_for(carrying, n, seed=n) for n in (60, 57, 20, 60, 1, 34)]
+    for pooling in ("concat", "last"):
+        together = embed(carrying, texts, pooling=pooling, chunk_tokens=7).vectors
+        for text, vector in zip(texts, together, strict=True):
+            (alone,) = embed(carrying, [text], pooling=pooling).vectors
+            np.testing.assert_allclose(vector, alone, **CARRIED)
+
+
+def test_every_layer_is_carried_alike_alone_and_with_others(carrying):
+    text = letters_for(carrying, 40)
+    depth = len(carrying.backbone.layers)
+    layers = [*range(depth + 1), -1]
+    with torch.no_grad():
+        out = carrying(**carrying.tokenizer(text), output_hidden_states=True)
+    wanted = dict(zip(layers, [*out.hidden_states, out.last_hidden_state], strict=True))
+    cut = Cutting(room=None, overlap=0, causal=True)
+    items = list(
+        prepare([("a", text, len(text), {})], carrying.tokenizer, cutting=cut, max_unknown=0)
+    )
+    how = How(
+        parts=("mean", "last"),
+        layer=-1,
+        special_tokens=True,
+        normalise=False,
+        width=carrying.config.width,
+        chunk_tokens=9,
+    )
+    found = layer_vectors(carrying, how, layers, 1000, items, lambda letters: None)
+    for layer in layers:
+        state = wanted[layer][0]
+        whole = torch.cat([state.mean(0), state[-1]])
+        assert_close(torch.from_numpy(found[layer][0]), whole, **CARRIED)
+        (one,) = embed(carrying, [text], pooling="last", layer=layer, chunk_tokens=9).vectors
+        assert_close(torch.from_numpy(one), state[-1], **CARRIED)
+
+
+def test_a_model_with_a_state_takes_long_records_whole(tiny, capsys, monkeypatch):
+    model = tiny("mamba/mamba2_hf")
+    text = letters_for(model, 9000)
+    found = embed(model, [text], pooling="mean")
+    assert found.summary.cut == 0
+    assert found.provenance["piece_tokens"] is None
+    alone = expected(states(model, text), "mean")
+    assert_close(torch.from_numpy(found.vectors[0]), alone, **CARRIED)
+    assert embed(model, [text], max_tokens=4096).summary.cut == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_word_is_said_where_records_are_longer_than_those_of_training(tiny, capsys, monkeypatch):
+    model = tiny("evo/sh_8k_like")
+    release = replace(releases()["evo-1-8k-base"][1], context=20)
+    known = {model.name: (model.family, release)}
+    monkeypatch.setattr("lexome.inference.stretches.releases", lambda: known)
+    embed(model, ["ACGT" * 5, "ACGT" * 40], max_tokens=20)
+    assert "trained" not in capsys.readouterr().err
+    embed(model, ["ACGT" * 5, "ACGT" * 6, "ACGT" * 7])
+    said = capsys.readouterr().err
+    assert said.count("trained on sequences of up to 20 tokens, and a record has 28") == 1
+
+
+def test_chunks_are_refused_where_there_is_no_state(tiny):
+    for case, why in {
+        "hyenadna/hf_tiny": "filters are as long as the input",
+        "gpn/convnet": "does not read from left to right",
+    }.items():
+        with pytest.raises(InputError, match=why):
+            embed(tiny(case), ["ACGT"], chunk_tokens=2)
+    with pytest.raises(InputError, match="at least 1"):
+        embed(tiny("mamba/mamba2_hf"), ["ACGT"], chunk_tokens=0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "concat", "last"])
+def test_no_tensor_grows_with_the_record(pooling):
+    model = new("mamba", width=16, depth=2, states=4).eval()
+    sizes = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.is_floating_point():
+                sizes.append(made.numel())
+            return made
+
+    most = {}
+    for length in (4000, 16_000):
+        sizes.clear()
+        with Watch():
+            embed(model, [letters_for(model, length)], pooling=pooling, max_tokens_per_batch=256)
+        most[length] = max(sizes)
+    assert most[16_000] == most[4000]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_vectors_of_the_tokens_of_long_records_wait_in_a_file(tiny, tmp_path, monkeypatch, suffix):
+    model = tiny("mamba/mamba2_hf")
+    texts = [("a", letters_for(model, 300)), ("b", "ACGT"), ("c", ""), ("d", "ACG" * 80)]
+    kept = embed(model, texts, pooling="token", chunk_tokens=50).vectors
+    mapped, room = [], embedding._room
+
+    def watched(*args):
+        made = room(*args)
+        mapped.append(isinstance(made, np.memmap))
+        return made
+
+    monkeypatch.setattr(embedding, "_HELD_BYTES", 5000)
+    monkeypatch.setattr(embedding, "_room", watched)
+    monkeypatch.setattr(runs, "_WAITING_BYTES", 10_000)
+    out = tmp_path / f"x{suffix}"
+    embed(model, texts, pooling="token", chunk_tokens=50, out=out, progress=False)
+    assert mapped == [True, False, False, True]
+    if suffix == ".npz":
+        found = np.load(out)
+        parts = np.split(found["embedding"], found["embedding_offsets"][1:-1])
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(out)
+        parts = [np.array(v, "f4").reshape(-1, 32) for v in table["embedding"].to_pylist()]
+    for part, vectors in zip(parts, kept, strict=True):
+        np.testing.assert_array_equal(part, vectors)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == sorted(
+        {".npz": [".npz", ".tsv", ".json"], ".parquet": [".parquet"]}[suffix]
+    )
 
 
 def test_every_record_comes_out_in_order(each):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from lexome.catalog import new
+from lexome.inference import runs
 from lexome.inference.reading import Item
 from lexome.inference.runs import Collected, Summary, _Waiting, item_row, weights_digest
 
@@ -34,6 +35,21 @@ def test_rows_wait_together_and_arrive_in_order(monkeypatch):
     (x,), (y,) = sink.arrays["x"], sink.arrays["y"]
     assert x.tolist() == [[0, 0], [1, 1], [2, 2]]
     assert [part.tolist() for part in y] == [[], [0], [0, 1]]
+
+
+def test_a_record_with_a_long_array_is_stored_by_itself(monkeypatch):
+    monkeypatch.setattr(runs, "_WAITING_BYTES", 100)
+    stored = []
+
+    class Sink:
+        def append(self, rows, arrays=None):
+            assert [len(a) for a in arrays["token"]] == rows
+            stored.append(rows)
+
+    waiting = _Waiting(Sink())
+    lengths = [1, 2, 50, 3, 0, 4]
+    waiting.append(lengths, {"token": [np.zeros(n, np.float64) for n in lengths]})
+    assert stored == [[1, 2], [50], [3, 0, 4]]
 
 
 def test_training_changes_the_digest_of_the_weights():

@@ -217,7 +217,8 @@ def write_npz(path: Path, stored: StoredRows, provenance: Mapping[str, object]) 
                 }
                 np.lib.format.write_array_header_2_0(cast("IO[bytes]", member), header)
                 for shard in stored.shards():
-                    member.write(shard.array(name).tobytes())
+                    for part in shard.parts(name):
+                        member.write(part.tobytes())
 
 
 def _joined_offsets(stored: StoredRows, name: str) -> np.ndarray:

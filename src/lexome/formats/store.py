@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import weakref
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import IO, Protocol, Self, cast
 
 import numpy as np
 
@@ -28,6 +29,7 @@ Row = Mapping[str, object]
 Arrays = Mapping[str, np.ndarray | Sequence[np.ndarray]]
 
 _FINGERPRINT = "fingerprint.json"
+_PART_BYTES = 1 << 24  # of an array that are read at a time
 _KINDS = (bool, int, float, str)  # each can say what those before it can, save bool
 
 
@@ -101,11 +103,24 @@ class Shard:
 
     def specs(self) -> dict[str, ArraySpec]:
         """Return what arrays the shard has."""
-        with np.load(self.path) as file:
-            names = [n.removeprefix("array:") for n in file.files if n.startswith("array:")]
-            ragged = {n for n in names if f"offsets:{n}" in file.files}
-        found = {n: self.array(n) for n in names}
-        return {n: ArraySpec(a.dtype, a.shape[1:], n in ragged) for n, a in found.items()}
+        with zipfile.ZipFile(self.path) as file:
+            members = [name.removesuffix(".npy") for name in file.namelist()]
+            specs = {}
+            for name in (n.removeprefix("array:") for n in members if n.startswith("array:")):
+                with file.open(f"array:{name}.npy") as member:
+                    dtype, shape = _header(member)
+                specs[name] = ArraySpec(dtype, shape[1:], f"offsets:{name}" in members)
+        return specs
+
+    def parts(self, name: str) -> Iterator[np.ndarray]:
+        """Yield an array in consecutive parts, of which none takes much memory."""
+        with zipfile.ZipFile(self.path) as file, file.open(f"array:{name}.npy") as member:
+            dtype, shape = _header(member)
+            row = int(np.prod(shape[1:])) * dtype.itemsize
+            together = max(1, _PART_BYTES // max(1, row))
+            for first in range(0, shape[0], together):
+                rows = min(together, shape[0] - first)
+                yield np.frombuffer(member.read(rows * row), dtype).reshape(rows, *shape[1:])
 
     def _load(self, name: str) -> np.ndarray:
         with np.load(self.path) as file:
@@ -155,6 +170,18 @@ class StoredRows:
         """Yield the rows in order, one shard in memory at a time."""
         for shard in self._shards:
             yield from shard.rows()
+
+
+def _header(member: IO[bytes]) -> tuple[np.dtype, tuple[int, ...]]:
+    """Read the type and shape of an array in front of its values."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, in_columns, dtype = read(member)
+    assert not in_columns, "rows are written one after the other"
+    return dtype, shape
 
 
 def _columns(shards: Sequence[Shard], count: int) -> dict[str, Column]:
@@ -318,7 +345,8 @@ class RowStore:
             if ragged:
                 ends = np.cumsum([0, *map(len, array)])
                 packed[f"offsets:{name}"] = ends.astype(np.int64)
-                array = np.concatenate(array)
+                # One long array, perhaps in a file of its own, must not be copied into memory.
+                array = array[0] if len(array) == 1 else np.concatenate(array)
             flat = packed[f"array:{name}"] = np.ascontiguousarray(array)
             specs[name] = ArraySpec(flat.dtype, flat.shape[1:], ragged)
         if self._specs is None:

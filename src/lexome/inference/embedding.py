@@ -3,10 +3,13 @@
 Axes: B batch, L tokens, D width.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +22,6 @@ from lexome.inference.batching import batches, enough_memory, token_budget
 from lexome.inference.reading import (
     Item,
     Source,
-    cutting,
     prepare,
     read_records,
     share,
@@ -36,6 +38,7 @@ from lexome.inference.runs import (
     provenance,
     run,
 )
+from lexome.inference.stretches import LengthNote, cutting_with_state, stretch_tokens, stretches
 from lexome.model import Model
 
 Pooling = Literal["mean", "max", "cls", "last", "concat", "token"]
@@ -47,6 +50,8 @@ POOLINGS: dict[str, tuple[str, ...]] = {  # what each is joined from
     "concat": ("cls", "max", "mean"),
     "token": ("token",),
 }
+
+_HELD_BYTES = 1 << 26  # of the vectors of one record's tokens; more wait in a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,7 @@ def embed(
     special_tokens: bool = True,
     max_tokens: int | None = None,
     overlap_tokens: int | None = None,
+    chunk_tokens: int | None = None,
     max_unknown: float = 0.5,
     max_tokens_per_batch: int | None = None,
     resume: bool = True,
@@ -155,13 +161,18 @@ def embed(
         ``token``). The model sees them in any case.
     max_tokens
         Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
-        many. By default the model's limit, or 4,096. Each token takes its vector from the piece
-        in which it stands farthest from a cut (in a causal model, from the earliest that holds
-        it), and is pooled once; ``cls`` is of the first piece, ``last`` of the last. A cell of
-        more keeps a draw of its genes, which depends on the cell alone; by default as many as the
-        model's authors take.
+        many. By default the model's limit; where it has none, causal models with a state (Mamba,
+        Evo) take whole sequences, whatever their length, and others 4,096. Each token takes its
+        vector from the piece in which it stands farthest from a cut (in a causal model, from the
+        earliest that holds it), and is pooled once; ``cls`` is of the first piece, ``last`` of the
+        last. A cell of more keeps a draw of its genes, which depends on the cell alone; by default
+        as many as the model's authors take.
     overlap_tokens
         Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
+    chunk_tokens
+        For causal models with a state: so many tokens go through at a time, and the state, or the
+        keys and values of attention, is carried on; only the latter grow with the sequence. By
+        default what suits the machine. It changes speed and memory only.
     max_unknown
         Largest share of letters or genes that the model may not know; more is refused.
     max_tokens_per_batch
@@ -210,8 +221,10 @@ def embed(
         special_tokens=special_tokens,
         normalise=pooling is None and model.family.normalise,
         width=model.config.width,
+        chunk_tokens=chunk_tokens,
+        scratch=None if out is None else Path(out).parent,
     )
-    cut = cutting(model, max_tokens, overlap_tokens)
+    cut = cutting_with_state(model, max_tokens, overlap_tokens)
     settings: dict[str, object] = {
         "pooling": pooling or model.family.pooling,
         "unit_length": how.normalise,
@@ -234,12 +247,13 @@ def embed(
         gene_column=gene_column,
     )
     budget = token_budget(model, max_tokens_per_batch)
+    stretch_tokens(model, 1, chunk_tokens, budget)  # refused before any work
     work = partial(
         run,
         model,
         records,
         partial(prepare, tokenizer=tokenizer, cutting=cut, max_unknown=share(max_unknown)),
-        partial(_embed_window, model, how, budget),
+        partial(_embed_window, model, how, budget, LengthNote(model)),
         budget=budget,
         progress=progress,
     )
@@ -274,6 +288,10 @@ class How:
         Whether vectors are scaled to length 1.
     width
         Channels of a token.
+    chunk_tokens
+        As for `embed`.
+    scratch
+        Folder for the vectors of the tokens of long records; None holds them in memory.
     """
 
     parts: tuple[str, ...]
@@ -281,6 +299,8 @@ class How:
     special_tokens: bool
     normalise: bool
     width: int
+    chunk_tokens: int | None = None
+    scratch: Path | None = None
 
 
 def _checked_layer(model: Model, layer: int) -> int:
@@ -294,9 +314,10 @@ def _checked_layer(model: Model, layer: int) -> int:
 
 
 def _embed_window(
-    model: Model, how: How, budget: int, items: list[Item], advance: Advance
+    model: Model, how: How, budget: int, note: LengthNote, items: list[Item], advance: Advance
 ) -> tuple[list[dict[str, object]], dict[str, Any]]:
     """Return the rows and vectors of some items."""
+    note.tell(max((p.keep[1] - p.keep[0] for item in items for p in item.pieces), default=0))
     vectors = item_vectors(model, how, budget, items, advance)
     joined = vectors if how.parts == ("token",) else np.stack(vectors)
     return [item_row(item) for item in items], {"embedding": joined}
@@ -345,16 +366,32 @@ def layer_vectors(
     for batch in batches(tokens, tokenizer, max_tokens=budget, device=model.device):
         rows = [places[i] for i in batch.indices]
         ranges = [pooled_range(items[i], k, special_tokens=how.special_tokens) for i, k in rows]
+        length = max(batch.lengths)
+        stretch = stretch_tokens(model, length, how.chunk_tokens, budget)
+        letters = sum(_letters(items[i], k) for i, k in rows)
         with torch.no_grad(), enough_memory(batch.lengths):
-            for layer, x_BLD in _streams(model, layers, batch.inputs):
-                parts = _pooled(x_BLD, ranges, how)
-                for row, (i, k) in enumerate(rows):
-                    of_row = {name: values[row] for name, values in parts.items()}
-                    pools[layer][i].add(k, of_row)
-        for i, k in rows:
-            start, stop = items[i].pieces[k].keep
-            advance((stop - start) * items[i].length / items[i].tokens)
+            for first, part in stretches(batch.inputs, stretch):
+                columns = part["input_ids"].shape[1]
+                here = [_within(pooled, first, columns) for pooled in ranges]
+                for layer, x_BLD in _streams(model, layers, part):
+                    parts = _pooled(x_BLD, here, how)
+                    for row, (i, k) in enumerate(rows):
+                        of_row = {name: values[row] for name, values in parts.items()}
+                        pools[layer][i].add(k, first, here[row], of_row)
+                advance(letters * columns / length)
     return {layer: [pool.vector() for pool in each] for layer, each in pools.items()}
+
+
+def _letters(item: Item, piece: int) -> float:
+    """Return how many letters of an item are done when one of its pieces is."""
+    start, stop = item.pieces[piece].keep
+    return (stop - start) * item.length / item.tokens
+
+
+def _within(pooled: tuple[int, int], first: int, columns: int) -> tuple[int, int]:
+    """Return which of some columns are in a range, counted from the first; none is (a, a)."""
+    start, stop = (min(max(place - first, 0), columns) for place in pooled)
+    return start, stop
 
 
 def _streams(
@@ -368,13 +405,17 @@ def _streams(
 
 
 def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: How) -> dict[str, Any]:
-    """Return what the poolings need of each row of a batch, as float32 arrays."""
+    """Return what the poolings need of each row of a batch, as float32 arrays.
+
+    A row of which nothing is pooled has numbers without meaning.
+    """
     ranges_B2 = torch.tensor(ranges, device=x_BLD.device)
+    first_B = ranges_B2[:, 0].clamp(max=x_BLD.shape[1] - 1)
     rows_B = torch.arange(len(ranges), device=x_BLD.device)
     made: dict[str, Callable[[], torch.Tensor]] = {
         "mean": lambda: range_sum(x_BLD, ranges_B2),
         "max": lambda: range_max(x_BLD, ranges_B2),
-        "cls": lambda: x_BLD[rows_B, ranges_B2[:, 0]].float(),
+        "cls": lambda: x_BLD[rows_B, first_B].float(),
         "last": lambda: x_BLD[rows_B, ranges_B2[:, 1] - 1].float(),
     }
     if how.parts == ("token",):
@@ -402,37 +443,74 @@ def pooled_range(item: Item, piece: int, *, special_tokens: bool) -> tuple[int, 
 
 
 class _Pool:
-    """The vector of one item, joined from its pieces."""
+    """The vector of one item, joined from what its pieces give, stretch by stretch."""
 
     def __init__(self, item: Item, how: How):
-        self.item, self.how = item, how
-        self.count = 0
-        self.parts: dict[int, dict[str, np.ndarray]] = {}
+        self.how = how
+        ranges = [
+            pooled_range(item, k, special_tokens=how.special_tokens)
+            for k in range(len(item.pieces))
+        ]
+        self.starts = [start for start, _ in ranges]
+        *self.before, self.tokens = accumulate((b - a for a, b in ranges), initial=0)
+        self.parts: dict[str, np.ndarray] = {}
+        if how.parts == ("token",):
+            self.parts["token"] = _room((self.tokens, how.width), how.scratch)
 
-    def add(self, piece: int, parts: dict[str, np.ndarray]) -> None:
-        """Take the pooled values of a piece; pieces come in any order."""
-        special = self.how.special_tokens
-        start, stop = pooled_range(self.item, piece, special_tokens=special)
-        self.count += stop - start
-        self.parts[piece] = parts
+    def add(
+        self, piece: int, first: int, here: tuple[int, int], parts: Mapping[str, np.ndarray]
+    ) -> None:
+        """Take what some columns of a piece give; pieces come in any order.
+
+        Parameters
+        ----------
+        piece
+            Its number.
+        first
+            Its token that is the first column.
+        here
+            The columns that are pooled.
+        parts
+            What `_pooled` gives of them.
+        """
+        start, stop = here
+        if start == stop:
+            return
+        at = self.before[piece] + first + start - self.starts[piece]
+        end = at + stop - start
+        for name, value in parts.items():
+            if name == "token":
+                self.parts[name][at:end] = value
+            elif name == "mean":
+                self.parts[name] = self.parts.get(name, 0) + value.astype(np.float64)
+            elif name == "max":
+                self.parts[name] = np.maximum(self.parts.get(name, -np.inf), value)
+            elif (name == "cls" and at == 0) or (name == "last" and end == self.tokens):
+                self.parts[name] = value
 
     def vector(self) -> np.ndarray:
         """Return the item's vector, or its tokens' vectors."""
-        how, parts = self.how, [self.parts[k] for k in sorted(self.parts)]
+        how, parts = self.how, self.parts
         if how.parts == ("token",):
-            return np.concatenate([*(p["token"] for p in parts), np.zeros((0, how.width), "f4")])
+            return parts["token"]
         if not parts:
             return np.full(len(how.parts) * how.width, np.nan, np.float32)
-        join: dict[str, Callable[[list[np.ndarray]], Any]] = {
-            "mean": lambda sums: np.sum(sums, axis=0, dtype=np.float64) / self.count,
-            "max": lambda maxima: np.max(maxima, axis=0),
-            "cls": lambda first: first[0],
-            "last": lambda last: last[-1],
-        }
-        vector = np.concatenate([join[name]([p[name] for p in parts]) for name in how.parts])
+        shares = {"mean": self.tokens}  # a sum is kept until here
+        vector = np.concatenate([parts[name] / shares.get(name, 1) for name in how.parts])
         if how.normalise:
             vector = vector / np.linalg.norm(vector)
         return vector.astype(np.float32)
+
+
+def _room(shape: tuple[int, int], scratch: Path | None) -> np.ndarray:
+    """Return room for vectors of tokens, in a file without a name if it is much."""
+    size = 4 * shape[0] * shape[1]
+    if scratch is None or size <= _HELD_BYTES:
+        return np.empty(shape, np.float32)
+    with TemporaryFile(dir=scratch) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a crash later
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 _OWN_COLUMNS = ("id", "status", "length", "tokens", "unknown", "pieces")

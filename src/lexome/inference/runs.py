@@ -295,9 +295,25 @@ class _Waiting:
             else [array for part in parts for array in part]
             for name, parts in self._arrays.items()
         }
-        self.sink.append(self._rows, joined)
+        for some in _portions(joined, len(self._rows)):
+            self.sink.append(
+                self._rows[some], {name: array[some] for name, array in joined.items()}
+            )
         self._rows, self._arrays, self._bytes = [], {}, 0
         self._since = time.perf_counter()
+
+
+def _portions(arrays: Mapping[str, Any], rows: int) -> Iterator[slice]:
+    """Cut rows where those arrays that differ in length get large, so that few are joined."""
+    ragged = [array for array in arrays.values() if not isinstance(array, np.ndarray)]
+    first = size = 0
+    for row in range(rows):
+        more = sum(array[row].nbytes for array in ragged)
+        if row > first and size + more > _WAITING_BYTES:
+            yield slice(first, row)
+            first, size = row, 0
+        size += more
+    yield slice(first, rows)
 
 
 def _skip_done(records: Iterator[Record], store: RowStore, tally: _Tally) -> None:

@@ -136,12 +136,12 @@ def stretches(
 class LengthNote:
     """A word, said once, where records are longer than those that a release was trained on.
 
-    Nothing is said where that is not known, nor of models whose context cuts records.
+    Nothing is said where that is not known, nor of models that carry no state.
     """
 
     def __init__(self, model: Model):
         self.name = model.name
-        known = releases().get(model.name)
+        known = releases().get(model.name) if carries_state(model) else None
         self.trained = None if known is None else known[1].context
         self.is_told = False
 
