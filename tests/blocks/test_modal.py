@@ -106,3 +106,44 @@ def test_tables_are_made_anew_when_a_weight_changes():
         assert filter.tables()[0] is filter.tables()[0]
         filter.residues.mul_(2)
         torch.testing.assert_close(filter.tables()[0], 2 * before)
+
+
+def test_new_filters_keep_the_size_of_what_they_filter():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        norms = ModalFilter(200, 8).taps(20_000).norm(dim=1)
+    assert norms.square().mean() == pytest.approx(1, abs=0.1)
+
+
+def test_new_poles_turn_at_all_speeds_and_decay_at_many():
+    torch.manual_seed(0)
+    poles, _ = ModalFilter(400, 8).as_complex()
+    turns = torch.histc(poles.detach().angle().float(), 4, 0, torch.pi) / poles.numel()
+    torch.testing.assert_close(turns, torch.full((4,), 0.25), atol=0.03, rtol=0)
+    memory = -1 / poles.detach().abs().log()
+    assert memory.min() == pytest.approx(2, rel=1e-3)
+    assert memory.max() == pytest.approx(2000, rel=1e-3)
+
+
+def test_poles_are_held_within_the_circle_and_those_of_a_checkpoint_where_they_are():
+    filter = ModalFilter(1, 4)
+    sizes = lambda: filter.poles.detach().norm(dim=-1).flatten()  # noqa: E731
+    with torch.no_grad():
+        filter.poles.mul_(
+            torch.tensor([0.5, 0.9, 0.99, 1.1])[:, None, None] / sizes()[:, None, None]
+        )
+        before = filter.poles.clone()
+        hold = filter.holder()
+        hold()
+        assert filter.poles.equal(before)
+        filter.poles.mul_(1.05)
+        hold()
+        torch.testing.assert_close(sizes(), torch.tensor([0.525, 0.945, 1 - 2**-17, 1.1]))
+        torch.testing.assert_close(
+            filter.poles / sizes()[:, None, None], before / before.norm(dim=-1, keepdim=True)
+        )
+        filter.poles.mul_(torch.tensor([0.0, 1, 1, 0.95])[:, None, None])
+        hold()  # what has come in does not go out again
+        filter.poles.mul_(1.1)
+        hold()
+        torch.testing.assert_close(sizes()[[0, 3]], torch.tensor([0.0, 1.045]))

@@ -3,9 +3,10 @@
 import re
 
 import pytest
+import torch
 
 from lexome.catalog import new
-from lexome.training.groups import parameter_groups
+from lexome.training.groups import keep_bounds, parameter_groups
 
 
 def names_without_decay(model):
@@ -35,3 +36,21 @@ def test_the_filters_and_the_embedding_of_hyenadna_are_not_decayed():
     assert "backbone.layers.0.mixer.filter.net.0.weight" in free
     assert "backbone.layers.0.mixer.filter.net.1.freq" in free
     assert "backbone.layers.0.mixer.in_proj.weight" not in free
+
+
+def farthest_pole(model):
+    return max(
+        float(p.detach().norm(dim=-1).max()) for n, p in model.named_parameters() if "poles" in n
+    )
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_steps_of_training_leave_poles_within_the_circle(trained):
+    model = new("evo", vocab_size=16, width=8, depth=1, heads=2, mlp_width=8)
+    model.requires_grad_(trained)
+    given = [p for n, p in model.named_parameters() if "poles" in n]
+    optimizer = torch.optim.SGD(given, lr=10.0)
+    keep_bounds(model, optimizer)
+    given[0].grad = -given[0].detach()
+    optimizer.step()
+    assert (farthest_pole(model) < 1) == trained

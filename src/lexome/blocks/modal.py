@@ -21,12 +21,18 @@ from lexome.blocks.stack import DecodeCache
 from lexome.blocks.state_space import recurrence
 from lexome.blocks.versions import versions
 
+_MEMORY = 131_072  # tokens over which what a filter remembers falls to 1 / e, at most
 _BLOCK = 32  # tokens of a block: pairs within cost as much as the ways through the states
 _CACHED = 1 << 20  # numbers that the steps between the projections work on at a time
 
 
 class ModalFilter(nn.Module):
     """Poles and residues of a filter for each channel, the complex numbers themselves.
+
+    The start of the authors' code is all but zero, to be loaded into. Ours follows Orvieto et al.
+    2023, arXiv:2303.06349, section 3: angles from all of the half circle, so that periods such as
+    that of codons are there to be found, and residues near sqrt(1 - |p|^2), so that long memories
+    are not louder than short ones. The taps of a channel have a norm of about 1.
 
     Parameters
     ----------
@@ -41,18 +47,41 @@ class ModalFilter(nn.Module):
     def __init__(self, width: int, states: int):
         super().__init__()
 
-        def decays() -> Tensor:
-            # Ours; the authors' start is all but zero: decay over 2 to 2,000 tokens, some turning.
-            rate = torch.logspace(math.log10(0.5), math.log10(5e-4), states).expand(width, states)
-            poles = torch.polar(torch.exp(-rate), torch.randn(width, states) * rate)
-            return torch.view_as_real(poles)[:, :, None].clone()
+        def sizes() -> Tensor:  # decay over 2 to 2,000 tokens
+            return torch.exp(-torch.logspace(math.log10(0.5), math.log10(5e-4), states))
 
-        self.poles = nn.Parameter(numbers((width, states, 1, 2), decays))
-        self.residues = nn.Parameter(torch.empty(width, states, 1, 2))
-        nn.init.normal_(self.residues, std=1 / states)
+        def poles() -> Tensor:
+            angles = torch.pi * torch.rand(width, states)
+            return torch.view_as_real(torch.polar(sizes().expand_as(angles), angles))[:, :, None]
+
+        def residues() -> Tensor:
+            height = ((1 - sizes() ** 2) / states).sqrt()
+            return height[:, None, None] * torch.randn(width, states, 1, 2)
+
+        self.poles = nn.Parameter(numbers((width, states, 1, 2), poles))
+        self.residues = nn.Parameter(numbers((width, states, 1, 2), residues))
         self.bias = nn.Parameter(torch.randn(width))
         self._state: tuple[int, ...] = ()
         self._kept: tuple[Tensor, ...] = ()
+
+    def holder(self) -> Callable[[], None]:
+        """Return what to call after each step of training: it keeps the filter from exploding.
+
+        Outside of the unit circle a tap is greater than the one before. That a window of training
+        is too short to show this helps no longer sequence, so poles are moved back to where a
+        memory lasts 131,072 tokens, the longest that Evo was trained on. Poles of a checkpoint
+        that are further out may stay, but go no further.
+        """
+        allowed = _farthest(self.poles)
+
+        @torch.no_grad()
+        def hold() -> None:
+            nonlocal allowed
+            sizes = self.poles.norm(dim=-1, keepdim=True)
+            self.poles.mul_((allowed.to(sizes) / sizes).clamp(max=1))
+            allowed = _farthest(self.poles)
+
+        return hold
 
     def as_complex(self) -> tuple[Tensor, Tensor]:
         """Return poles and residues, (D, S) each, in double precision."""
@@ -130,6 +159,11 @@ class ModalFilter(nn.Module):
                     y_CBL, state_CBS = _through_blocks(part, size, state_CBS, tables)
                     parts.append(y_CBL)
         return torch.cat(parts, -1) if len(parts) > 1 else parts[0], state_CBS
+
+
+def _farthest(poles: Tensor) -> Tensor:
+    """Return how far from 0 each pole may be after the next step of training."""
+    return poles.detach().norm(dim=-1, keepdim=True).clamp(min=1 - 1 / _MEMORY)
 
 
 def _through_blocks(

@@ -1,7 +1,9 @@
-"""Which parameters get weight decay."""
+"""Which parameters get weight decay, and which are kept within bounds."""
 
 from fnmatch import fnmatch
 from typing import Any
+
+from torch.optim import Optimizer
 
 from lexome.model import Model
 
@@ -20,3 +22,19 @@ def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
             (undecayed if free else decayed).append(parameter)
     groups = ((decayed, weight_decay), (undecayed, 0.0))
     return [{"params": group, "weight_decay": decay} for group, decay in groups if group]
+
+
+def keep_bounds(model: Model, optimizer: Optimizer) -> None:
+    """Let every module that has a `holder` and is trained use it after each of these steps."""
+    holds = [
+        module.holder()
+        for module in model.modules()
+        if hasattr(module, "holder") and any(p.requires_grad for p in module.parameters())
+    ]
+
+    def hold_all(*_: Any) -> None:
+        for hold in holds:
+            hold()
+
+    if holds:
+        optimizer.register_step_post_hook(hold_all)

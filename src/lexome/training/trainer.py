@@ -29,7 +29,7 @@ from lexome.catalog import load
 from lexome.core import InputError
 from lexome.model import Model
 from lexome.training.datasets import Batch, From, MicroBatches, Validation
-from lexome.training.groups import parameter_groups
+from lexome.training.groups import keep_bounds, parameter_groups
 from lexome.training.runs import Measurement, Run, Watcher, step_of
 from lexome.training.schedules import Schedule, learning_rate_factor
 from lexome.training.validation import Score, errors, validate_windows
@@ -270,6 +270,7 @@ class Pretrainer(Trainer):
                 eps=how.eps,
                 fused=self.args.device.type in {"cpu", "cuda"},
             )
+            keep_bounds(self.network, self.optimizer)
         return self.optimizer
 
     def create_scheduler(

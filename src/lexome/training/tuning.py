@@ -29,7 +29,7 @@ from lexome.inference.batching import enough_memory, plan_batches, progress_bar,
 from lexome.inference.letters import LetterPlaces, letter_places, letter_scores
 from lexome.inference.predictor import OF_LETTERS, Predictor
 from lexome.inference.reading import Item
-from lexome.training.groups import parameter_groups
+from lexome.training.groups import keep_bounds, parameter_groups
 from lexome.training.metrics import Task, goodness, measure
 from lexome.training.regression import LinearFit, fit_best, loss_of
 from lexome.training.schedules import Schedule, learning_rate_factor
@@ -433,6 +433,7 @@ class _Loop:
         self.per_epoch = -(-len(tuner.train) // steps.batch_size)
         self.total = min(steps.max_steps or sys.maxsize, self.per_epoch * steps.epochs)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=steps.learning_rate)
+        keep_bounds(model, self.optimizer)
         warmup = steps.warmup_steps
         warmup = round(warmup * self.total) if isinstance(warmup, float) else warmup
         factor = partial(
