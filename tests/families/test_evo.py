@@ -169,7 +169,8 @@ def check_states(case, model, cache, prompt):
             continue
         state = torch.view_as_real(slot["state"].transpose(0, 1))
         case.check(f"{name}.iir", state, **CLOSE)
-        raw, heads = slot["raw"], model.config.heads  # (3, D, B, taps - 1)
+        raw = slot["raw"]  # (3, D, B, taps - 1)
+        heads = model.config.heads if model.config.by_head else 1
         by_head = raw.unflatten(1, (heads, -1)).transpose(0, 1).flatten(0, 2).transpose(0, 1)
         case.check(f"{name}.fir", by_head, **CLOSE)
 
@@ -216,6 +217,42 @@ def test_shared_keys_are_refused():
     raw = family.write_config(family.read_config(family.releases[0].config, {}))
     with pytest.raises(CheckpointError, match="proj_groups 1"):
         family.read_config({**raw, "proj_groups": 4}, {})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"hyena_filter_groups": 16},
+        {"num_filters": 1},
+        {"short_filter_bias": False},
+        {"mlp_activation": "relu"},
+        {"final_norm": False},
+        {"hyena_layer_idxs": [0]},
+    ],
+)
+def test_settings_that_are_not_followed_are_refused(setting):
+    family = families()["evo"]
+    raw = family.write_config(family.read_config(family.releases[0].config, {}))
+    with pytest.raises(CheckpointError, match="Expected"):
+        family.read_config({**raw, **setting}, {})
+
+
+@pytest.mark.parametrize(("qkv", "out"), [(False, True), (True, False), (False, False)])
+def test_projections_of_attention_have_biases_of_their_own(qkv, out, tmp_path):
+    model = new("evo", **SIZES, qkv_bias=qkv, out_bias=out)
+    names = model.published()
+    assert any(name.endswith("Wqkv.bias") for name in names) == qkv
+    assert any(name.endswith("inner_mha_cls.out_proj.bias") for name in names) == out
+    assert load(model.save(tmp_path), device="cpu").config == model.config
+
+
+def test_the_width_of_the_mlp_is_a_multiple_for_all_that_share_it():
+    family = families()["evo"]
+    raw = family.write_config(family.read_config(family.releases[0].config, {}))
+    for share, wanted in ((1, 88), (2, 96), (8, 128)):  # 8 / 3 of 32 is 85
+        sizes = {"hidden_size": 32, "num_filters": 32, "inner_mlp_size": None}
+        asked = {"inner_size_multiple_of": 8 if share < 8 else 16, "model_parallel_size": share}
+        assert family.read_config({**raw, **sizes, **asked}, {}).mlp_width == wanted
 
 
 def test_the_repositorys_configuration_is_enough(checkpoint_case, tmp_path):

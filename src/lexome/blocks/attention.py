@@ -111,13 +111,23 @@ class SelfAttention(nn.Module):
 
     Rows of `qkv` are all queries, then all keys, then all values, each ordered by head; scores
     are divided by sqrt(head width).
+
+    `bias` says whether the projections have one; `out_bias` says it of the last, where it differs.
     """
 
-    def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = True):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        out_bias: bool | None = None,
+    ):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.qkv = Linear(width, 3 * width, bias=bias)
-        self.out = Linear(width, width, bias=bias)
+        self.out = Linear(width, width, bias=bias if out_bias is None else out_bias)
 
     def forward(self, x_BLD: Tensor, shared: Any = None) -> Tensor:
         """Attend; `shared` is a bias on the scores that broadcasts to (B, H, L, L), or None."""

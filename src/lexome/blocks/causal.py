@@ -150,8 +150,9 @@ class CausalSelfAttention(SelfAttention):
         rotary: Rotary | None = None,
         dropout: float = 0.0,
         bias: bool = True,
+        out_bias: bool | None = None,
     ):
-        super().__init__(width, heads, dropout=dropout, bias=bias)
+        super().__init__(width, heads, dropout=dropout, bias=bias, out_bias=out_bias)
         self.rotary = rotary
 
     def forward(self, x_BLD: Tensor, shared: Past) -> Tensor:  # type: ignore[override]

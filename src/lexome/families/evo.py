@@ -32,7 +32,7 @@ from lexome.blocks import (
     TokenHead,
     start_small,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
 from lexome.core import CheckpointError
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import ByteTokenizer
@@ -62,6 +62,7 @@ class EvoConfig:
     rotary_base: float = 10_000.0
     stretch: float = 1.0
     qkv_bias: bool = True
+    out_bias: bool = True
     norm_eps: float = 1e-6
     tied: bool = True
 
@@ -100,7 +101,9 @@ class Evo(Stack):
         self.layers = nn.ModuleList()
         for i in range(c.depth):
             if i in c.attention_layers:
-                mixer = CausalSelfAttention(c.width, c.heads, bias=c.qkv_bias, rotary=rotary)
+                mixer = CausalSelfAttention(
+                    c.width, c.heads, bias=c.qkv_bias, out_bias=c.out_bias, rotary=rotary
+                )
             else:
                 filter = ModalFilter(c.width, c.states)
                 heads = c.heads if c.by_head else 1
@@ -139,16 +142,29 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
     return {"attn_layer_idxs", "hyena_layer_idxs"} <= set(raw)
 
 
+# What the layers here have one way for; StripedHyena-7B, for one, shares keys among heads.
+_SETTINGS = {
+    "proj_groups": (1,),
+    "hyena_filter_groups": (1,),
+    "smeared_gqa": (False,),
+    "final_norm": (True,),
+    "short_filter_bias": (True,),
+    "mlp_activation": ("silu", "gelu"),
+    "long_fir_threshold": (None,),
+}
+
+
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> EvoConfig:
     """Read the hub's config.json or the configuration of the authors' repository."""
-    width, grouped = raw["hidden_size"], raw.get("proj_groups", 1) != 1
-    filters = raw.get("hyena_filter_groups", 1) != 1 or raw.get("num_filters", width) != width
-    if grouped or filters or raw.get("smeared_gqa") or not raw.get("final_norm", True):
+    width = raw["hidden_size"]
+    expect_settings(raw, {**_SETTINGS, "num_filters": (width,)}, "StripedHyena")
+    layers = {*raw["attn_layer_idxs"], *raw["hyena_layer_idxs"]}
+    if not layers.issuperset(range(raw["num_layers"])):
         raise CheckpointError(
-            "this StripedHyena shares keys or filters among heads, or has no final norm, as Evo 1 "
-            "does not. Expected proj_groups 1, hyena_filter_groups 1 and final_norm true."
+            f"this StripedHyena has {raw['num_layers']} layers, of which attn_layer_idxs and "
+            f"hyena_layer_idxs name {sorted(layers)}. Expected every layer in one of them."
         )
-    multiple = raw.get("inner_size_multiple_of", 64)
+    multiple = raw.get("inner_size_multiple_of", 64) * raw.get("model_parallel_size", 1)
     inner = raw.get("inner_mlp_size") or -(-(8 * width // 3) // multiple) * multiple
     stretched = raw.get("use_interpolated_rotary_pos_emb", False)
     return EvoConfig(
@@ -165,6 +181,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> EvoConfig:
         rotary_base=raw.get("rotary_emb_base", 10_000),
         stretch=raw.get("rotary_emb_scaling_factor", 1.0) if stretched else 1.0,
         qkv_bias=raw.get("qkv_proj_bias", True),
+        out_bias=raw.get("mha_out_proj_bias", True),
         norm_eps=raw.get("eps", 1e-6),
         tied=raw.get("tie_embeddings", True),
     )
@@ -182,7 +199,7 @@ def _write_config(c: EvoConfig) -> dict[str, Any]:
         "hyena_filter_groups": 1,
         "hyena_layer_idxs": [i for i in range(c.depth) if i not in attention],
         "inner_mlp_size": c.mlp_width,
-        "mha_out_proj_bias": c.qkv_bias,
+        "mha_out_proj_bias": c.out_bias,
         "mlp_activation": c.activation,
         "model_type": "stripedhyena",
         "num_attention_heads": c.heads,
