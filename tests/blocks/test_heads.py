@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from lexome.blocks import FirstTokenClassifier, MaskedTokenHead, TokenHead
+from lexome.blocks import FirstTokenClassifier, MaskedTokenHead, TokenHead, sequence_loss
 from lexome.objectives import masked_token_loss
 
 
@@ -28,3 +29,23 @@ def test_the_classifier_reads_only_the_first_token():
     assert torch.equal(head(x, {}), head(changed, {}))
     loss = head.loss(head(x, {}), torch.tensor([0, 2]), {})
     assert loss.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "expected"),
+    [
+        ([0, 1], None, nn.CrossEntropyLoss()),
+        ([[1.0, 0.0], [1.0, 1.0]], None, nn.BCEWithLogitsLoss()),
+        ([[1.0, 0.0], [0.5, 0.5]], "single_label_classification", nn.CrossEntropyLoss()),
+        ([[1.0, 0.0], [3.0, -1.0]], "regression", nn.MSELoss()),
+    ],
+)
+def test_the_loss_of_sequences_follows_labels_and_problem(labels, problem, expected):
+    logits, labels = torch.tensor([[0.3, -1.2], [2.0, 0.1]]), torch.tensor(labels)
+    torch.testing.assert_close(sequence_loss(logits, labels, problem), expected(logits, labels))
+
+
+def test_one_score_is_a_value():
+    logits = torch.tensor([[1.0], [2.0]])
+    for labels in (torch.tensor([1.0, 4.0]), torch.tensor([[1.0], [4.0]]), torch.tensor([1, 4])):
+        assert sequence_loss(logits, labels) == 2.0

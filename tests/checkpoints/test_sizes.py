@@ -11,13 +11,19 @@ class Config:
     heads: int = 2
     wiring: str = "v1"
     classes: int = 3
+    problem: str | None = None
 
 
 def test_what_is_written_is_read_again():
     raw = write_sizes(Config(width=16))
     assert raw["hidden_size"] == 16
     assert raw["id2label"] == {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
-    assert read_sizes(raw | {"wiring": "v2"}, Config) == {"width": 16, "heads": 2}
+    assert "problem_type" not in raw
+    usual = {"problem_type": None, "hidden_size": 4}
+    read = read_sizes(raw | {"wiring": "v2"}, Config, usual)
+    assert read == {"width": 16, "heads": 2, "problem": None}
+    raw = write_sizes(Config(problem="regression"))
+    assert read_sizes(raw, Config, usual)["problem"] == "regression"
 
 
 def test_a_missing_size_is_not_guessed():

@@ -254,3 +254,26 @@ def test_other_berts_are_not_claimed():
     assert not FAMILY.recognise(bert | {"auto_map": {"AutoModel": "bert_layers.BertModel"}})
     assert FAMILY.recognise(bert | {"auto_map": {"AutoModel": "dnabert_layer.BertModel"}})
     assert FAMILY.recognise(bert | {"rnn": "lstm", "num_rnn_layer": 2, "split": 4})
+
+
+def test_only_sizes_must_be_said_and_other_activations_are_refused():
+    from lexome.families.dnabert import FAMILY
+
+    sizes = {"vocab_size": 69, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 8}
+    config = FAMILY.read_config(sizes, {})
+    assert (config.positions, config.segments, config.norm_eps) == (512, 2, 1e-12)
+    for name, value in (("hidden_act", "gelu_new"), ("is_decoder", True)):
+        with pytest.raises(CheckpointError, match=f"{name} {value!r}, which is not known here"):
+            FAMILY.read_config(sizes | {name: value}, {})
+
+
+@pytest.mark.parametrize("head", ["classifier", "recurrent-classifier", "joined-classifier"])
+def test_a_classifier_learns_what_its_configuration_says(head, tmp_path):
+    sizes = {**SIZES, "pieces": 1, "classes": 2}
+    model = new("dnabert", head=head, problem="multi_label_classification", **sizes)
+    model = load(model.save(tmp_path), device="cpu")
+    ids, present = torch.tensor([[2, 7, 8, 3]]), torch.tensor([[1.0, 1.0]])
+    out = model(torch.nn.functional.pad(ids, (0, 508)), labels=present)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(out.logits, present)
+    torch.testing.assert_close(out.loss, expected)

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from lexome.blocks import alibi_slopes
+from lexome.catalog import new
+from lexome.core import CheckpointError
+from lexome.families.dnabert2 import FAMILY
 from lexome.tokenizers import read_tokenizer
 
 SYSTEM = "dnabert2"
@@ -93,3 +96,20 @@ def test_slopes_of_12_heads_fill_up_from_16():
     slopes = alibi_slopes(12)
     assert slopes[:8] == alibi_slopes(8)
     assert slopes[8:] == alibi_slopes(16)[0:8:2]
+
+
+def test_the_heads_norm_has_its_own_epsilon():
+    """The authors' code writes 1e-12 into the head, whatever the configuration says."""
+    model = new("dnabert2", vocab_size=40, width=16, depth=1, heads=2, mlp_width=8, norm_eps=1e-3)
+    assert (model.backbone.embed_norm.eps, model.head.norm.eps) == (1e-3, 1e-12)
+
+
+def test_only_sizes_must_be_said():
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 8}
+    config = FAMILY.read_config(sizes, {})
+    assert (config.segments, config.norm_eps, config.dropout) == (2, 1e-12, 0.1)
+    with pytest.raises(KeyError, match="intermediate_size"):
+        FAMILY.read_config({k: v for k, v in sizes.items() if k != "intermediate_size"}, {})
+    with pytest.raises(CheckpointError, match="hidden_act 'relu', which is not known here"):
+        FAMILY.read_config(sizes | {"hidden_act": "relu"}, {})

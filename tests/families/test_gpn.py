@@ -189,7 +189,7 @@ def test_parts_that_are_not_built_here_are_refused(tmp_path):
     raw = json.loads(config.read_text())
     for name, value in (("encoder", "roformer"), ("embedding", "learned")):
         config.write_text(json.dumps(raw | {name: value}))
-        with pytest.raises(CheckpointError, match=f"{name} '{value}'. Expected one of"):
+        with pytest.raises(CheckpointError, match=f"{name} '{value}', which is not known here"):
             load(tmp_path)
     with pytest.raises(UnknownName, match="no wiring named 'convent'"):
         new("gpn", wiring="convent")

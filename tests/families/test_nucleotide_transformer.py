@@ -178,3 +178,36 @@ def test_other_esm_models_are_not_claimed():
     assert not FAMILY.recognise(protein)
     assert not FAMILY.recognise(protein | {"vocab_size": 4096})
     assert FAMILY.recognise(protein | {"vocab_size": 4107})
+
+
+@pytest.mark.parametrize("wiring", [V1, V2])
+def test_embeddings_may_be_normed_before_the_layers(wiring, tmp_path):
+    model = new("nucleotide_transformer", embed_norm=True, **SIZES, **wiring).eval()
+    torch.nn.init.constant_(model.backbone.embed_norm.bias, 3.0)
+    ids, mask = torch.tensor([[3, 8, 9, 1]]), torch.tensor([[1, 1, 1, 0]])
+    with torch.no_grad():
+        (first, *_) = model.backbone(input_ids=ids, attention_mask=mask, keep=True).states
+    torch.testing.assert_close(first.mean(-1), torch.tensor([[3.0, 3.0, 3.0, 0.0]]))
+    again = load(model.save(tmp_path), device="cpu")
+    assert again.config == model.config
+    assert "esm.embeddings.layer_norm.weight" in again.published()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_decoder_may_be_the_token_embedding(tied, tmp_path):
+    model = new("nucleotide_transformer", tied=tied, **SIZES, **V1)
+    assert (model.head.decoder.weight is model.backbone.embed.weight) == tied
+    model.save(tmp_path)
+    names = set(read_weights(tmp_path / "model.safetensors").tensors)
+    assert ("lm_head.decoder.weight" in names) != tied
+    assert load(tmp_path, device="cpu").config.tied == tied
+
+
+def test_other_ids_of_special_tokens_are_refused(tmp_path):
+    new("nucleotide_transformer", **SIZES, **V1).save(tmp_path)
+    config = tmp_path / "config.json"
+    raw = json.loads(config.read_text())
+    for name in ("mask_token_id", "pad_token_id"):
+        config.write_text(json.dumps(raw | {name: 0}))
+        with pytest.raises(CheckpointError, match=f"{name} 0, which is not known here"):
+            load(tmp_path)

@@ -149,11 +149,47 @@ def test_a_mixture_of_wirings_is_refused(tmp_path):
     raw = json.loads(config.read_text())
     for name, value in (("share_att_key", False), ("pos_att_type", ["c2p"])):
         config.write_text(json.dumps(raw | {name: value}))
-        with pytest.raises(CheckpointError, match=f"{name} .* disentangled wiring"):
+        with pytest.raises(CheckpointError, match=f"disentangled wiring sets {name}"):
             load(tmp_path)
-    config.write_text(json.dumps(raw | {"pos_att_type": ["c2p", "p2c"]}))
-    with pytest.raises(CheckpointError, match=r"seqLens reads its words from tokenizer\.json"):
-        load(tmp_path)
+    for name, value in (("pooler_hidden_act", "tanh"), ("conv_kernel_size", 3)):
+        config.write_text(json.dumps(raw | {name: value}))
+        with pytest.raises(CheckpointError, match=f"{name} {value!r}, which is not known here"):
+            load(tmp_path)
+    for buckets in (-1, 62):
+        config.write_text(json.dumps(raw | {"position_buckets": buckets}))
+        with pytest.raises(CheckpointError, match=f"position_buckets {buckets}"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"pos_att_type": ["c2p", "p2c"]},
+        {"pos_att_type": "p2c|c2p"},
+        {"pos_att_type": "C2P|P2C"},
+        {"max_relative_positions": 32},
+    ],
+)
+def test_what_says_the_same_in_other_words_is_read(same, tmp_path):
+    raw = FAMILY.write_config(new("seqlens", **SIZES).config)
+    assert FAMILY.read_config(raw | same, {}) == FAMILY.read_config(raw, {})
+
+
+def test_what_is_left_out_is_as_in_the_authors_class():
+    plain = FAMILY.write_config(new("seqlens", **SIZES, wiring="absolute").config)
+    left = ("relative_attention", "position_biased_input", "type_vocab_size", "layer_norm_eps")
+    kept = {name: value for name, value in plain.items() if name not in left}
+    assert FAMILY.read_config(kept, {}) == FAMILY.read_config(plain, {})
+
+
+def test_shares_of_classes_are_cross_entropy_in_deberta_alone():
+    ids, shares = torch.tensor([[3, 8, 9, 1]]), torch.tensor([[0.5, 0.0, 0.5]])
+    for wiring in WIRINGS:
+        model = new("seqlens", head="classifier", classes=3, **SIZES, wiring=wiring).eval()
+        out = model(ids, labels=shares)
+        crossed = -(out.logits.log_softmax(-1) * shares).sum(-1).mean()
+        each = F.binary_cross_entropy_with_logits(out.logits, shares)
+        torch.testing.assert_close(out.loss, each if wiring == "esm" else crossed)
 
 
 def test_models_of_text_proteins_and_kmers_are_not_claimed():

@@ -18,7 +18,7 @@ from lexome.blocks.causal import (
 )
 from lexome.blocks.convolution import SameConvolution
 from lexome.blocks.disentangled import DisentangledSelfAttention, DistanceTable, bucket
-from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead
+from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead, sequence_loss
 from lexome.blocks.hyena import Hyena, ImplicitFilter, WrappedHyena
 from lexome.blocks.initialise import start_small
 from lexome.blocks.linear import Linear, activated, by_rows, gelu_tanh
@@ -69,6 +69,7 @@ __all__ = [
     "padding_bias",
     "rotary_turns",
     "seen_mask",
+    "sequence_loss",
     "start_small",
     "turn",
 ]

@@ -66,10 +66,39 @@ class MaskedTokenHead(nn.Module):
         return self.decoder(self.norm(F.gelu(self.dense(x))))
 
 
+def sequence_loss(logits_BC: Tensor, labels: Tensor, problem: str | None = None) -> Tensor:
+    """Compute the loss of whole sequences, as transformers does.
+
+    Parameters
+    ----------
+    logits_BC
+        Scores, or values where these are asked for.
+    labels
+        Classes (B,), shares or presence of each class (B, C), or values, (B,) or (B, C).
+    problem
+        ``"single_label_classification"``: cross entropy. ``"multi_label_classification"``: mean
+        binary cross entropy. ``"regression"``: mean squared error. None: the last for C = 1, else
+        the first for labels that are whole numbers and the second for others.
+
+    Examples
+    --------
+    >>> sequence_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+    if problem is None:
+        by_class = "multi" if labels.is_floating_point() else "single"
+        problem = "regression" if logits_BC.shape[-1] == 1 else f"{by_class}_label_classification"
+    if problem == "regression":
+        return F.mse_loss(logits_BC.float().reshape(labels.shape), labels.float())
+    if problem == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits_BC.float(), labels.float())
+    return F.cross_entropy(logits_BC.float(), labels)
+
+
 class FirstTokenClassifier(nn.Module):
     """Classes from the first token: tanh(dense(x_0)), dropout, linear, as BERT does.
 
-    DeBERTa has GELU as `activation`.
+    DeBERTa has GELU as `activation`. `problem` is what `sequence_loss` takes.
     """
 
     def __init__(
@@ -79,9 +108,10 @@ class FirstTokenClassifier(nn.Module):
         *,
         dropout: float = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.tanh,
+        problem: str | None = None,
     ):
         super().__init__()
-        self.activation = activation
+        self.activation, self.problem = activation, problem
         self.pooler = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.classifier = Linear(width, classes)
@@ -90,7 +120,6 @@ class FirstTokenClassifier(nn.Module):
         """Map (B, L, D) to (B, C)."""
         return self.classifier(self.dropout(self.activation(self.pooler(x_BLD[:, 0]))))
 
-    @staticmethod
-    def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Cross entropy over classes; labels of shape (B,)."""
-        return F.cross_entropy(logits.float(), labels)
+    def loss(self, logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Give the loss of whole sequences."""
+        return sequence_loss(logits, labels, self.problem)

@@ -10,9 +10,10 @@ from lexome.checkpoints.containers import (
 from lexome.checkpoints.family import Family, Layout, Release, Shapes
 from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
 from lexome.checkpoints.settings import expect_settings
-from lexome.checkpoints.sizes import read_sizes, write_sizes
+from lexome.checkpoints.sizes import CLASS_DEFAULTS, read_sizes, write_sizes
 
 __all__ = [
+    "CLASS_DEFAULTS",
     "Family",
     "KeyMap",
     "Layout",

@@ -15,10 +15,45 @@ _NAMES = {
     "norm_eps": "layer_norm_eps",
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
+    "tied": "tie_word_embeddings",
+    "problem": "problem_type",
 }
 
 
-def read_sizes(raw: Mapping[str, Any], config: type) -> dict[str, Any]:
+_USUAL = {
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_dropout_prob": 0.1,
+    "problem_type": None,
+    "tie_word_embeddings": True,
+}
+CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "bert": _USUAL
+    | {"layer_norm_eps": 1e-12, "max_position_embeddings": 512, "type_vocab_size": 2},
+    "deberta-v2": _USUAL
+    | {
+        "layer_norm_eps": 1e-7,
+        "max_position_embeddings": 512,
+        "max_relative_positions": -1,
+        "position_biased_input": True,
+        "relative_attention": False,
+        "type_vocab_size": 0,
+    },
+    "esm": _USUAL
+    | {
+        "add_bias_fnn": True,  # of the authors' own class, which adds to that of transformers
+        "emb_layer_norm_before": False,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 1026,
+        "position_embedding_type": "absolute",
+        "token_dropout": False,
+    },
+}
+"""{model type: what its configuration class in transformers fills in, but for the sizes}."""
+
+
+def read_sizes(
+    raw: Mapping[str, Any], config: type, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Read those fields of a family's configuration that transformers has a name for.
 
     Parameters
@@ -27,11 +62,13 @@ def read_sizes(raw: Mapping[str, Any], config: type) -> dict[str, Any]:
         The published configuration.
     config
         The family's, a dataclass.
+    defaults
+        What the authors' configuration class fills in for what is left out, under its names.
 
     Raises
     ------
     KeyError
-        If one is missing; there is no guessing of sizes.
+        If one is missing and has no default; there is no guessing of sizes.
 
     Examples
     --------
@@ -41,6 +78,7 @@ def read_sizes(raw: Mapping[str, Any], config: type) -> dict[str, Any]:
     {'width': 8, 'depth': 2}
     """
     named = (field.name for field in fields(config) if field.name in _NAMES)
+    raw = {**(defaults or {}), **raw}
     return {name: raw[_NAMES[name]] for name in named}
 
 
@@ -51,6 +89,8 @@ def write_sizes(config: Any) -> dict[str, Any]:
     """
     named = (field.name for field in fields(config) if field.name in _NAMES)
     sizes = {_NAMES[name]: getattr(config, name) for name in named}
+    if sizes.get("problem_type", 0) is None:
+        del sizes["problem_type"]
     if hasattr(config, "classes"):
         sizes["id2label"] = {str(i): f"LABEL_{i}" for i in range(config.classes)}
     return sizes

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from lexome.blocks import (
-    FirstTokenClassifier,
     Linear,
     MaskedTokenHead,
     Mlp,
@@ -32,14 +31,17 @@ from lexome.blocks import (
     SelfAttention,
     Stack,
     padding_bias,
+    sequence_loss,
     start_small,
 )
 from lexome.checkpoints import (
+    CLASS_DEFAULTS,
     Family,
     KeyMap,
     Layout,
     Release,
     Shapes,
+    expect_settings,
     read_sizes,
     write_sizes,
 )
@@ -69,8 +71,10 @@ class DnaBertConfig:
     norm_eps: float = 1e-12
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    tied: bool = True
     pooler: bool = True
     classes: int = 2
+    problem: str | None = None
     rnn: str = "lstm"
     rnn_depth: int = 1
     rnn_dropout: float = 0.0
@@ -172,7 +176,11 @@ class ForkMaskedTokenHead(MaskedTokenHead):
 def _masked(c: DnaBertConfig, backbone: DnaBert) -> nn.Module:
     kind = MaskedTokenHead if c.semantics == "hub" else ForkMaskedTokenHead
     head = kind(
-        c.width, c.vocab_size, loss=masked_token_loss, eps=c.norm_eps, tied=backbone.embed
+        c.width,
+        c.vocab_size,
+        loss=masked_token_loss,
+        eps=c.norm_eps,
+        tied=backbone.embed if c.tied else None,
     ).apply(start_small)
     head.bias = head.decoder.bias  # published under both names
     backbone.train_pooler(wanted=False)
@@ -187,10 +195,10 @@ class PieceClassifier(nn.Module):
     """
 
     piece_tokens = TOKENS
-    loss = staticmethod(FirstTokenClassifier.loss)
 
     def __init__(self, c: DnaBertConfig, backbone: DnaBert):
         super().__init__()
+        self.problem = c.problem
         self.dropout = nn.Dropout(c.dropout)
         self.classifier = Linear(c.width, c.classes)
         backbone.train_pooler(wanted=True)
@@ -199,6 +207,10 @@ class PieceClassifier(nn.Module):
     def pool(self, x_BLD: Tensor) -> Tensor:
         """Map (B, L, D) to (B, P, D)."""
         return self._backbone[0].pool(x_BLD[:, :: self.piece_tokens])
+
+    def loss(self, logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Give the loss of whole sequences."""
+        return sequence_loss(logits, labels, self.problem)
 
 
 class MeanClassifier(PieceClassifier):
@@ -262,12 +274,14 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
 
 
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> DnaBertConfig:
+    known = {"hidden_act": ("gelu", "gelu_python"), "is_decoder": (False,)}
+    expect_settings(raw, known | {"position_embedding_type": ("absolute",)}, "DNABERT")
     ends = ("classifier.weight", "classifier2.weight")
     classes = [shapes[name][0] for name in ends if name in shapes]
     classes += [len(raw.get("id2label") or ()) or raw.get("num_labels", 2)]
     only_in_fork = any(name.startswith(("rnn.", "classifier1.")) for name in shapes)
     return DnaBertConfig(
-        **read_sizes(raw, DnaBertConfig),
+        **read_sizes(raw, DnaBertConfig, CLASS_DEFAULTS["bert"]),
         pooler=not shapes or any(name.endswith("pooler.dense.weight") for name in shapes),
         classes=classes[0],
         rnn=raw.get("rnn", "lstm"),

@@ -25,6 +25,8 @@ from lexome.blocks import (
     start_small,
 )
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.checkpoints.settings import expect_settings
+from lexome.checkpoints.sizes import CLASS_DEFAULTS, read_sizes, write_sizes
 from lexome.objectives import IGNORED, masked_token_loss
 from lexome.tokenizers import Tokenizer, read_trained
 
@@ -42,7 +44,9 @@ class DnaBert2Config:
     norm_eps: float = 1e-12
     dropout: float = 0.1
     attention_dropout: float = 0.0
+    tied: bool = True
     classes: int = 2
+    problem: str | None = None
 
 
 class DnaBert2(Stack):
@@ -90,41 +94,31 @@ def _loss(logits_BLV: Tensor, labels_BL: Tensor, batch: Mapping[str, Any]) -> Te
     return masked_token_loss(logits_BLV, labels_BL.where(labels_BL > 0, IGNORED), batch)
 
 
+def _masked(c: DnaBert2Config, backbone: DnaBert2) -> MaskedTokenHead:
+    tied = backbone.embed if c.tied else None
+    # Only this norm has its epsilon from the authors' code, whatever the configuration says.
+    return MaskedTokenHead(c.width, c.vocab_size, loss=_loss, eps=1e-12, tied=tied)
+
+
 def _recognise(raw: Mapping[str, Any]) -> bool:
     return "alibi_starting_size" in raw
 
 
+_DEFAULTS = CLASS_DEFAULTS["bert"] | {"attention_probs_dropout_prob": 0.0}
+
+
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> DnaBert2Config:
-    return DnaBert2Config(
-        vocab_size=raw["vocab_size"],
-        width=raw["hidden_size"],
-        depth=raw["num_hidden_layers"],
-        heads=raw["num_attention_heads"],
-        mlp_width=raw["intermediate_size"],
-        segments=raw.get("type_vocab_size", 2),
-        norm_eps=raw.get("layer_norm_eps", 1e-12),
-        dropout=raw.get("hidden_dropout_prob", 0.1),
-        attention_dropout=raw.get("attention_probs_dropout_prob", 0.0),
-        classes=len(raw.get("id2label") or (0, 1)),
-    )
+    expect_settings(raw, {"hidden_act": ("gelu", "gelu_python")}, "DNABERT-2")
+    classes = shapes.get("classifier.weight", (len(raw.get("id2label") or (0, 1)),))
+    return DnaBert2Config(**read_sizes(raw, DnaBert2Config, _DEFAULTS), classes=classes[0])
 
 
 def _write_config(c: DnaBert2Config) -> dict[str, Any]:
-    return {
+    return write_sizes(c) | {
         "_name_or_path": "zhihan1996/DNABERT-2-117M",
         "alibi_starting_size": 512,
-        "attention_probs_dropout_prob": c.attention_dropout,
         "hidden_act": "gelu",
-        "hidden_dropout_prob": c.dropout,
-        "hidden_size": c.width,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(c.classes)},
-        "intermediate_size": c.mlp_width,
-        "layer_norm_eps": c.norm_eps,
         "max_position_embeddings": 512,
-        "num_attention_heads": c.heads,
-        "num_hidden_layers": c.depth,
-        "type_vocab_size": c.segments,
-        "vocab_size": c.vocab_size,
     }
 
 
@@ -176,11 +170,9 @@ FAMILY = Family(
     write_config=_write_config,
     backbone=DnaBert2,
     heads={
-        "masked": lambda c, backbone: MaskedTokenHead(
-            c.width, c.vocab_size, loss=_loss, eps=c.norm_eps, tied=backbone.embed
-        ),
+        "masked": _masked,
         "classifier": lambda c, backbone: FirstTokenClassifier(
-            c.width, c.classes, dropout=c.dropout
+            c.width, c.classes, dropout=c.dropout, problem=c.problem
         ),
     },
     layouts=(

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexome.blocks import Linear, MaskedTokenHead, SameConvolution, Stack, TokenHead
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
-from lexome.core import CheckpointError, InputError, pick
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
+from lexome.core import InputError, pick
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import LetterPreset, LetterTokenizer, Tokenizer, read_tokenizer
 
@@ -252,7 +252,8 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
             dilation_max=raw.get("dilation_max", 32),
             dilation_cycle=raw.get("dilation_cycle", 6),
         )
-    _check_parts(raw)
+    known = {"encoder": ("convnet", "bytenet"), "embedding": ("one_hot", "embedding")}
+    expect_settings(raw, known, "GPN")
     return replace(
         shared,
         wiring=raw.get("encoder", "convnet"),
@@ -269,18 +270,6 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
         head_transform=raw.get("mlm_head_transform", True),
         dropout=raw.get("hidden_dropout_prob", 0.0),
     )
-
-
-def _check_parts(raw: Mapping[str, Any]) -> None:
-    """Refuse the parts of the authors' class that are not built here."""
-    known = {"encoder": ("convnet", "bytenet"), "embedding": ("one_hot", "embedding")}
-    for name, values in known.items():
-        found = raw.get(name, values[0])
-        if found not in values:
-            raise CheckpointError(
-                f"config.json says {name} {found!r}. Expected one of {', '.join(values)}; GPN with "
-                "another has no published single-sequence model and is not built here."
-            )
 
 
 def _write_config(c: GpnConfig) -> dict[str, Any]:

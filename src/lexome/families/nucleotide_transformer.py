@@ -35,11 +35,13 @@ from lexome.blocks import (
     start_small,
 )
 from lexome.checkpoints import (
+    CLASS_DEFAULTS,
     Family,
     KeyMap,
     Layout,
     Release,
     Shapes,
+    expect_settings,
     read_sizes,
     write_sizes,
 )
@@ -77,10 +79,13 @@ class NucleotideTransformerConfig:
     mlp_width: int = 2048
     positions: int = 2050
     token_dropout: bool = False
+    embed_norm: bool = False
     norm_eps: float = 1e-12
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    tied: bool = False
     classes: int = 2
+    problem: str | None = None
 
 
 def _layers(c: NucleotideTransformerConfig) -> nn.ModuleList:
@@ -109,6 +114,7 @@ class NucleotideTransformer(Stack):
         c = self.config = config
         self.embed = nn.Embedding(c.vocab_size, c.width)
         self.position = nn.Embedding(c.positions, c.width).requires_grad_(c.wiring == "v1")
+        self.embed_norm = nn.LayerNorm(c.width, c.norm_eps) if c.embed_norm else nn.Identity()
         self.dropout = nn.Dropout(c.dropout)
         self.layers = _layers(c)
         self.norm = nn.LayerNorm(c.width, c.norm_eps)
@@ -129,6 +135,7 @@ class NucleotideTransformer(Stack):
             x_BLD = _rescale(x_BLD, input_ids, attention_mask)
         if c.wiring == "v1":
             x_BLD = x_BLD + self.position(self._places(x_BLD, input_ids, attention_mask))
+        x_BLD = self.embed_norm(x_BLD)
         bias = padding_bias(attention_mask, x_BLD.dtype)
         if bias is not None:
             x_BLD = x_BLD * attention_mask[..., None].to(x_BLD.dtype)  # type: ignore[index]
@@ -185,15 +192,17 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
 
 
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> NucleotideTransformerConfig:
-    wiring = _wiring(raw)
-    plain = raw.get("add_bias_fnn", True)
-    if raw.get("emb_layer_norm_before") or plain != (wiring == "v1"):
+    raw = {**CLASS_DEFAULTS["esm"], **raw}
+    wiring, plain = _wiring(raw), raw["add_bias_fnn"]
+    if plain != (wiring == "v1"):
         raise CheckpointError(
-            f"config.json says positions {raw.get('position_embedding_type')!r}, add_bias_fnn "
-            f"{plain} and emb_layer_norm_before {raw.get('emb_layer_norm_before')}. Expected the "
-            "wiring of v1 ('absolute', not set, False) or v2 ('rotary', False, False), which all "
-            "releases have."
+            f"config.json says positions {raw['position_embedding_type']!r} and add_bias_fnn "
+            f"{plain}. Expected the wiring of v1 ('absolute', not set) or v2 ('rotary', False), "
+            "which all releases have."
         )
+    known = {"position_embedding_type": ("absolute", "rotary"), "is_decoder": (False,)}
+    known |= {"pad_token_id": (PAD, None), "mask_token_id": (MASK, None)}
+    expect_settings(raw, known, "Nucleotide Transformer")
     classes = [
         shapes[n][0] for n in ("classifier.out_proj.weight", "classifier.weight") if n in shapes
     ]
@@ -201,6 +210,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> NucleotideTransforme
         **read_sizes(raw, NucleotideTransformerConfig),
         wiring=wiring,
         token_dropout=raw["token_dropout"],
+        embed_norm=bool(raw["emb_layer_norm_before"]),
         classes=[*classes, len(raw.get("id2label") or (0, 1))][0],
     )
 
@@ -208,12 +218,11 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> NucleotideTransforme
 def _write_config(c: NucleotideTransformerConfig) -> dict[str, Any]:
     published = write_sizes(c) | {
         "architectures": ["EsmForMaskedLM"],
-        "emb_layer_norm_before": False,
+        "emb_layer_norm_before": c.embed_norm,
         "mask_token_id": MASK,
         "model_type": "esm",
         "pad_token_id": PAD,
         "position_embedding_type": "absolute" if c.wiring == "v1" else "rotary",
-        "tie_word_embeddings": False,
         "token_dropout": c.token_dropout,
     }
     if c.wiring == "v2":
@@ -263,6 +272,7 @@ _OUR = "layers.{i}"
 _ENCODER = {
     "esm.embeddings.word_embeddings.weight": "embed.weight",
     "esm.embeddings.position_embeddings.weight": "position.weight",
+    "esm.embeddings.layer_norm.{p}": "embed_norm.{p}",
     f"{_L}.attention.LayerNorm.{{p}}": f"{_OUR}.attention_norm.{{p}}",
     f"{_L}.attention.self.rotary_embeddings.inv_freq": f"{_OUR}.attention.rotary.inv_freq",
     f"{_L}.attention.output.dense.{{p}}": f"{_OUR}.attention.out.{{p}}",
@@ -342,10 +352,14 @@ FAMILY = Family(
     backbone=NucleotideTransformer,
     heads={
         "masked": lambda c, backbone: MaskedTokenHead(
-            c.width, c.vocab_size, loss=masked_token_loss, eps=c.norm_eps
+            c.width,
+            c.vocab_size,
+            loss=masked_token_loss,
+            eps=c.norm_eps,
+            tied=backbone.embed if c.tied else None,
         ).apply(start_small),
         "classifier": lambda c, backbone: FirstTokenClassifier(
-            c.width, c.classes, dropout=c.dropout
+            c.width, c.classes, dropout=c.dropout, problem=c.problem
         ),
         "token-classifier": lambda c, backbone: TokenHead(
             c.width, c.classes, loss=masked_token_loss, bias=True

@@ -40,7 +40,17 @@ from lexome.blocks import (
     padding_bias,
     start_small,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, read_sizes, write_sizes
+from lexome.checkpoints import (
+    CLASS_DEFAULTS,
+    Family,
+    KeyMap,
+    Layout,
+    Release,
+    Shapes,
+    expect_settings,
+    read_sizes,
+    write_sizes,
+)
 from lexome.core import CheckpointError, InputError, pick
 from lexome.objectives import masked_token_loss
 from lexome.tokenizers import Tokenizer, read_trained
@@ -67,7 +77,6 @@ _WIRINGS: dict[str, dict[str, Any]] = {  # what config.json says of each
         "add_bias_fnn": False,
         "emb_layer_norm_before": False,
         "position_embedding_type": "rotary",
-        "tie_word_embeddings": False,
         "token_dropout": False,
     },
 }
@@ -79,7 +88,8 @@ class SeqLensConfig:
 
     `wiring` is ``"disentangled"``, ``"absolute"`` or ``"esm"``. `positions` is the longest input
     in pretraining, and the most that absolute positions can tell; of `buckets` distances in each
-    direction the disentangled wiring knows.
+    direction the disentangled wiring knows. `tied` says whether the decoder is the token embedding;
+    by default it is, but not in the ESM wiring.
     """
 
     wiring: str = "disentangled"
@@ -93,7 +103,13 @@ class SeqLensConfig:
     norm_eps: float = 1e-7
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    tied: bool | None = None
     classes: int = 2
+    problem: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tied is None:
+            object.__setattr__(self, "tied", self.wiring != "esm")
 
 
 def _layer(c: SeqLensConfig, rotary: Rotary | None) -> nn.Module:
@@ -170,17 +186,21 @@ class SeqLens(Stack):
 
 
 def _masked(c: SeqLensConfig, backbone: SeqLens) -> MaskedTokenHead:
-    tied = None if backbone.esm else backbone.embed
+    tied = backbone.embed if c.tied else None
     head = MaskedTokenHead(c.width, c.vocab_size, loss=masked_token_loss, eps=c.norm_eps, tied=tied)
     head.apply(start_small)
-    if tied is not None:
+    if not backbone.esm:
         head.bias = head.decoder.bias  # older files hold it under both names
     return head
 
 
 def _classifier(c: SeqLensConfig, backbone: SeqLens) -> FirstTokenClassifier:
-    activation = torch.tanh if backbone.esm else F.gelu
-    return FirstTokenClassifier(c.width, c.classes, dropout=c.dropout, activation=activation)
+    activation, problem = torch.tanh if backbone.esm else F.gelu, c.problem
+    if problem is None and c.classes > 1 and not backbone.esm:
+        problem = "single_label_classification"  # DeBERTa takes shares of the classes as such
+    return FirstTokenClassifier(
+        c.width, c.classes, dropout=c.dropout, activation=activation, problem=problem
+    )
 
 
 def _wiring(raw: Mapping[str, Any]) -> str:
@@ -197,27 +217,49 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
     return ours or raw.get("vocab_size") in VOCABULARIES
 
 
+_ONLY = {  # settings of which the code has more values than the models
+    "conv_kernel_size": (0,),
+    "hidden_act": ("gelu", "gelu_python"),
+    "is_decoder": (False,),
+    "pooler_hidden_act": ("gelu", "gelu_python"),
+}
+
+
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> SeqLensConfig:
     wiring = _wiring(raw)
-    for name, value in _WIRINGS[wiring].items():
-        found = raw.get(name)
-        if (sorted(found) if isinstance(found, list) else found) != (
-            sorted(value) if isinstance(value, list) else value
-        ):
-            raise CheckpointError(
-                f"config.json says {name} {found!r}, and all seqLens models of the {wiring} wiring "
-                f"have {value!r}. Take the model's own config.json, or name another family with "
-                "family=."
-            )
+    raw = _normal({**CLASS_DEFAULTS["esm" if wiring == "esm" else "deberta-v2"], **raw})
+    needed = _WIRINGS[wiring]
+    given = {name: raw.get(name) for name in needed}  # nothing of it may be left out
+    known = {name: (value,) for name, value in needed.items()}
+    expect_settings(given, known, f"seqLens of the {wiring} wiring")
+    expect_settings(raw, _ONLY, "seqLens")
     ends = ("classifier.out_proj.weight", "classifier.weight")
     classes = [shapes[name][0] for name in ends if name in shapes]
-    extra = {"buckets": raw["position_buckets"]} if wiring == "disentangled" else {}
+    buckets = raw.get("position_buckets", -1)
+    if wiring == "disentangled" and not 2 <= buckets < 2 * raw["max_position_embeddings"] - 2:
+        raise CheckpointError(
+            f"config.json says position_buckets {buckets} and max_position_embeddings "
+            f"{raw['max_position_embeddings']}. Expected at least 2 buckets, and half of them for "
+            "near positions; all seqLens models have 256 and 512. Take the model's own config.json."
+        )
+    extra = {"buckets": buckets} if wiring == "disentangled" else {}
     return SeqLensConfig(
         **read_sizes(raw, SeqLensConfig),
         wiring=wiring,
         classes=classes[0] if classes else len(raw.get("id2label") or (0, 1)),
         **extra,
     )
+
+
+def _normal(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with one way to say each thing."""
+    kinds = raw.get("pos_att_type")
+    if kinds:  # also written "p2c|c2p"
+        kinds = kinds.lower().split("|") if isinstance(kinds, str) else list(kinds)
+        raw = raw | {"pos_att_type": sorted(kinds, reverse=True)}
+    if raw.get("max_relative_positions") == raw["max_position_embeddings"]:
+        raw = raw | {"max_relative_positions": -1}  # which stands for that
+    return raw | {"emb_layer_norm_before": bool(raw.get("emb_layer_norm_before"))}
 
 
 def _write_config(c: SeqLensConfig) -> dict[str, Any]:
@@ -295,7 +337,10 @@ ESM = KeyMap(
             f"{_ESM}.attention.self.value.{{p}}",
         )
     },
-    unused={"esm.embeddings.position_ids": "0, 1, 2, ..., saved by some versions"},
+    unused={
+        "esm.embeddings.position_ids": "0, 1, 2, ..., saved by some versions",
+        "esm.pooler.dense.{p}": "starts from random numbers in the authors' own loader",
+    },
 )
 _ESM_MASKED = {
     "lm_head.bias": "head.decoder.bias",
