@@ -8,9 +8,11 @@ from lexome.catalog import new
 from lexome.inference.causal_likelihood import (
     Trunk,
     branch_logliks,
+    per_base_logliks,
     score_tokens,
     token_logprobs,
 )
+from lexome.inference.likelihood import score_sequences
 from lexome.inference.stretches import carries_state
 
 CARRYING = (
@@ -134,10 +136,11 @@ def test_changed_forms_score_as_when_run_whole(carrying, max_tokens):
         ids = draw(carrying, 1, length, seed=seed)[0].numpy()
         trunks.append(Trunk(ids, changed(ids, carrying, seed)))
     found = branch_logliks(carrying, trunks, unscored=np.zeros(0, np.int64), max_tokens=max_tokens)
-    for trunk, deltas in zip(trunks, found, strict=True):
+    for trunk, scores in zip(trunks, found, strict=True):
         own = by_hand(carrying, trunk.ids)
+        assert scores.loglik == pytest.approx(own, rel=1e-4)
         expected = [by_hand(carrying, branch) - own for branch in trunk.branches]
-        np.testing.assert_allclose(deltas, expected, rtol=1e-4, atol=5e-4)
+        np.testing.assert_allclose(scores.deltas_N, expected, rtol=1e-4, atol=5e-4)
 
 
 def test_unscored_tokens_of_changed_forms_count_for_nothing(tiny):
@@ -147,10 +150,24 @@ def test_unscored_tokens_of_changed_forms_count_for_nothing(tiny):
     other[8] = 1 + ids[8]
     everything = np.unique(np.concatenate([ids, other]))
     trunk = Trunk(ids, (other,))
-    (deltas,) = branch_logliks(model, [trunk], unscored=everything, max_tokens=100)
-    assert deltas == [0.0]
-    (deltas,) = branch_logliks(model, [trunk], unscored=everything[:0], max_tokens=100)
-    assert deltas != [0.0]
+    (scores,) = branch_logliks(model, [trunk], unscored=everything, max_tokens=100)
+    assert (scores.loglik, *scores.deltas_N) == (0.0, 0.0)
+    (scores,) = branch_logliks(model, [trunk], unscored=everything[:0], max_tokens=100)
+    assert scores.deltas_N != [0.0]
+
+
+def test_means_per_letter_are_those_of_whole_sequences(carrying):
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("ACGTN"), 57, p=[0.22, 0.22, 0.22, 0.22, 0.12])) for _ in "ab"]
+    changes = {text: [text[:30], text[:21] + "TAATAG" + text[21:], text] for text in texts}
+    changes["NNN"] = ["NNNNNN"]
+    found = per_base_logliks(carrying, changes, max_tokens=70)
+    wanted = score_sequences(carrying, list(found), max_unknown=1.0).column("loglik_per_base")
+    assert len(found) == 8
+    none = [v is None for v in found.values()]
+    assert none == np.isnan(wanted).tolist()
+    values = np.array([v for v in found.values() if v is not None])
+    np.testing.assert_allclose(values, wanted[~np.isnan(wanted)], rtol=1e-5, atol=1e-6)
 
 
 def test_only_what_stands_behind_a_change_is_run_again(monkeypatch, tiny):

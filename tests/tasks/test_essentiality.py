@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import lexome.tasks.essentiality as module
-from lexome.catalog import new
+from lexome.catalog import load, new
 from lexome.core import FormatError, InputError
 from lexome.formats import Genome, SequenceRecord, read_table, write_fasta
 from lexome.formats.gff import read_coding_sequences
@@ -98,6 +98,38 @@ def test_scores_are_differences_of_whole_windows(model, files):
     assert deltas == sorted(deltas)
     assert [row["rank"] for row in ordered] == [1, 2, 3, 4, 5]
     assert "nats per base" in str(found)
+
+
+@pytest.mark.parametrize("circular", [False, True])
+@pytest.mark.parametrize("case", ["mamba/mamba2_hf", "mamba/mamba1_statespaces", "evo/sh_8k_like"])
+def test_a_shared_beginning_run_once_gives_the_scores_of_whole_windows(
+    files, fixtures, case, circular, monkeypatch
+):
+    stateful = load(fixtures / case, device="cpu")
+    settings = {"gff": files / "genes.gff", "fasta": files / "genome.fa", "circular": circular}
+    seen = []
+    forward = stateful.backbone.forward
+
+    def watched(**inputs):
+        seen.append(inputs["input_ids"].numel())
+        return forward(**inputs)
+
+    monkeypatch.setattr(stateful.backbone, "forward", watched)
+    for window_bp in (200, 4096):  # the latter holds the whole contig
+        seen.clear()
+        found = essentiality(stateful, window_bp=window_bp, **settings).rows
+        shared = sum(seen)
+        seen.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "carries_state", lambda model: False)
+            whole = essentiality(stateful, window_bp=window_bp, **settings).rows
+        assert shared < 0.9 * sum(seen)
+        scores = {"wild_type", "stops", "deletion", "stops_delta", "deletion_delta"}
+        for one, other in zip(found, whole, strict=True):
+            assert one.keys() == other.keys() > scores
+            for name in one.keys() - {"rank"}:
+                wanted = pytest.approx(other[name], abs=1e-5) if name in scores else other[name]
+                assert one[name] == wanted, name
 
 
 def test_a_gene_that_the_model_expects_is_missed(files):
@@ -237,21 +269,15 @@ def test_rows_are_read_as_a_table(model, files, tmp_path):
     assert [row.sequence for row in rows][:2] == ["genea", "geneb"]
 
 
-def test_windows_of_evo_are_scored_whole_behind_the_token_that_its_authors_put_there(
-    files, monkeypatch
-):
+def test_windows_of_evo_are_scored_whole_behind_the_token_that_its_authors_put_there(files):
     sizes = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 32, "states": 2}
     evo = new("evo", **sizes, attention_layers=(1,)).eval()
-    found = []
-
-    def watched(*args, **given):
-        made = score_sequences(*args, **given)
-        found.extend(made.rows)
-        return made
-
-    monkeypatch.setattr(module, "score_sequences", watched)
-    essentiality(
+    found = essentiality(
         evo, gff=files / "genes.gff", fasta=files / "genome.fa", window_bp=200, progress=False
     )
-    assert {row["pieces"] for row in found} == {1}
-    assert all(row["scored_tokens"] == row["length"] for row in found)
+    rows = {row["id"]: row for row in found.rows}
+    for id in "ab":
+        texts = windows(files, id).letters
+        for kind, row in zip(texts, score_sequences(evo, list(texts.values())).rows, strict=True):
+            assert row["scored_tokens"] == row["length"] == 200
+            assert rows[id][kind] == pytest.approx(row["loglik"] / 200, rel=1e-5)

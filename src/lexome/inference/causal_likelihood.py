@@ -131,6 +131,22 @@ class Trunk:
     branches: tuple[np.ndarray, ...]
 
 
+@dataclass(frozen=True)
+class TrunkScores:
+    """What a model says of a sequence and of changed forms of it.
+
+    Attributes
+    ----------
+    loglik
+        Log-likelihood of the sequence, in nats.
+    deltas_N
+        That of each changed form minus it, float64.
+    """
+
+    loglik: float
+    deltas_N: np.ndarray
+
+
 def branch_logliks(
     model: Model,
     trunks: Sequence[Trunk],
@@ -138,7 +154,7 @@ def branch_logliks(
     unscored: np.ndarray,
     max_tokens: int,
     done: Callable[[int], object] = lambda count: None,
-) -> list[np.ndarray]:
+) -> list[TrunkScores]:
     """Score changed sequences by a model that `carries_state`, from the change on.
 
     What stands before a change is run once for all; there the model's memory is copied for each
@@ -159,9 +175,9 @@ def branch_logliks(
 
     Returns
     -------
-    For each trunk the log-likelihood of each branch minus its own, in nats.
+    One for each trunk.
     """
-    found = [np.zeros(len(trunk.branches)) for trunk in trunks]
+    found: dict[int, TrunkScores] = {}
     places = [[_first_difference(t.ids, branch) for branch in t.branches] for t in trunks]
     order = sorted(range(len(trunks)), key=lambda i: (len(trunks[i].ids), places[i]))
     at = 0
@@ -174,12 +190,10 @@ def branch_logliks(
         ]
         with enough_memory([length] * len(some)), torch.no_grad():
             walk = _Walk(model, [trunks[i] for i in some], unscored, max_tokens)
-            deltas = walk.run([places[i] for i in some])
-        for i, values in zip(some, deltas, strict=True):
-            found[i] = values
+            found.update(zip(some, walk.run([places[i] for i in some]), strict=True))
         done(len(some))
         at += len(some)
-    return found
+    return [found[i] for i in range(len(trunks))]
 
 
 def change_logliks(
@@ -200,20 +214,59 @@ def change_logliks(
     -------
     {(text, changed form): log-likelihood of the latter minus that of the former}, in nats.
     """
+    found = _text_scores(model.to_score(), changes, max_tokens)
+    return {
+        (text, form): float(delta)
+        for (text, forms), scores in zip(changes.items(), found, strict=True)
+        for form, delta in zip(forms, scores.deltas_N, strict=True)
+    }
+
+
+def per_base_logliks(
+    model: Model, changes: Mapping[str, Sequence[str]], *, max_tokens: int
+) -> dict[str, float | None]:
+    """Score texts and their changed forms as `branch_logliks` does, per letter.
+
+    Parameters
+    ----------
+    model, changes, max_tokens
+        As for `change_logliks`.
+
+    Returns
+    -------
+    {text or changed form: mean log-likelihood of a scored letter}, in nats; None where none is.
+    """
     model = model.to_score()
+    found = _text_scores(model, changes, max_tokens)
+    logliks: dict[str, float] = {}
+    for (text, forms), scores in zip(changes.items(), found, strict=True):
+        logliks[text] = scores.loglik
+        for form, delta in zip(forms, scores.deltas_N, strict=True):
+            logliks[form] = scores.loglik + float(delta)
+    bases = {text: _scored_bases(model, text) for text in logliks}
+    return {text: loglik / bases[text] if bases[text] else None for text, loglik in logliks.items()}
+
+
+def _text_scores(
+    model: Model, changes: Mapping[str, Sequence[str]], max_tokens: int
+) -> list[TrunkScores]:
     tokenizer = tokenizer_of(model)
     texts = list(dict.fromkeys(t for text, forms in changes.items() for t in (text, *forms)))
     encoded = (tokenizer.wrap(e)["input_ids"] for e in tokenizer.encode(texts))
     ids = {t: e[: len(e) - len(tokenizer.suffix)] for t, e in zip(texts, encoded, strict=True)}
     trunks = [Trunk(ids[t], tuple(ids[form] for form in forms)) for t, forms in changes.items()]
-    found = branch_logliks(
-        model, trunks, unscored=unscored_tokens(tokenizer), max_tokens=max_tokens
-    )
-    return {
-        (text, form): float(delta)
-        for (text, forms), deltas in zip(changes.items(), found, strict=True)
-        for form, delta in zip(forms, deltas, strict=True)
-    }
+    return branch_logliks(model, trunks, unscored=unscored_tokens(tokenizer), max_tokens=max_tokens)
+
+
+def _scored_bases(model: Model, text: str) -> int:
+    """Count the letters of the tokens that are scored: known, with something before them."""
+    tokenizer = tokenizer_of(model)
+    (encoded,) = tokenizer.encode([text])
+    scored_N = ~np.isin(encoded["input_ids"], unscored_tokens(tokenizer))
+    if not tokenizer.prefix:
+        scored_N[:1] = False
+    spans_N2 = tokenizer.spans(text)[scored_N]
+    return int((spans_N2[:, 1] - spans_N2[:, 0]).sum())
 
 
 def _first_difference(one: np.ndarray, other: np.ndarray) -> int:
@@ -238,8 +291,8 @@ class _Walk:
         self.last_BD: Tensor | None = None  # hidden state before the next token
         self.stretch = stretch_tokens(model, longest, None, max_tokens)
 
-    def run(self, places: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Return what each branch, which leaves its trunk at its place, has over the trunk."""
+    def run(self, places: Sequence[Sequence[int]]) -> list[TrunkScores]:
+        """Score the trunks, and the branches, which leave them at their places."""
         B, L = self.ids_BL.shape
         own_BL = torch.zeros(B, L, dtype=torch.float64)
         scores = [np.zeros(len(row)) for row in places]
@@ -256,7 +309,10 @@ class _Walk:
                 scores[b][k] = score
         behind_BL = torch.cat([own_BL, own_BL.new_zeros(B, 1)], 1).flip(1).cumsum(1).flip(1)
         return [
-            scores[b] - behind_BL[b, [int(p) for p in row]].numpy() for b, row in enumerate(places)
+            TrunkScores(
+                float(behind_BL[b, 0]), scores[b] - behind_BL[b, [int(p) for p in row]].numpy()
+            )
+            for b, row in enumerate(places)
         ]
 
     def _leave(self, leaving: Sequence[tuple[int, int]], at: int) -> list[float]:

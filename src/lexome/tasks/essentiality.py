@@ -5,6 +5,7 @@ several stop codons are put in 12 bases behind its beginning, and the likelihood
 falls the more, the more the model expects the protein that follows.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,9 +23,11 @@ from lexome.formats.gff import CodingSequence, match_names, read_coding_sequence
 from lexome.formats.streams import as_text, bare_suffix, byte_blocks, lines_of
 from lexome.formats.table import DELIMITERS, PARQUET, open_table
 from lexome.inference.batching import progress_bar, token_budget
+from lexome.inference.causal_likelihood import per_base_logliks
 from lexome.inference.likelihood import LONGEST_MASKED, Likelihoods, score_sequences
 from lexome.inference.reading import tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
+from lexome.inference.stretches import carries_state
 from lexome.model import Model
 from lexome.sequence import reverse_complement
 from lexome.sequence.genetic_codes import BACTERIAL, GeneticCode
@@ -388,13 +391,23 @@ def _scores(
     window_bp: int,
     mask_stride: int | None,
     budget: int,
-) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Return the row of `score_sequences` for each window, by gene and kind."""
+) -> dict[tuple[str, str], float | None]:
+    """Return the mean log-likelihood of a letter of each window, by gene and kind.
+
+    Where the model carries a state, what stands before the changes is run once for the three.
+    """
     tokenizer = tokenizer_of(model.to_score())
     keys = [(w.id, kind) for w in windows for kind in w.letters]
     texts = [text for w in windows for text in w.letters.values()]
     if not texts:
         return {}
+    if carries_state(model) and window_bp + len(tokenizer.prefix) <= (model.context or math.inf):
+        changes: dict[str, list[str]] = {}  # genes of a small contig may have one window
+        for letters in (w.letters for w in windows if w.letters):
+            unchanged, *changed = letters.values()
+            changes.setdefault(unchanged, []).extend(changed)
+        per_base = per_base_logliks(model, changes, max_tokens=budget)
+        return dict(zip(keys, (per_base[text] for text in texts), strict=True))
     room = window_bp + len(tokenizer.prefix) + len(tokenizer.suffix)
     found = score_sequences(
         model,
@@ -406,14 +419,14 @@ def _scores(
         progress=False,
     )
     assert isinstance(found, Likelihoods), "no output was asked for"
-    return dict(zip(keys, found.rows, strict=True))
+    return dict(zip(keys, (row["loglik_per_base"] for row in found.rows), strict=True))
 
 
 def _row(
     gene: CodingSequence,
     bases: _Bases,
     window: _Windows,
-    scores: Mapping[tuple[str, str], Mapping[str, Any]],
+    scores: Mapping[tuple[str, str], float | None],
     code: GeneticCode,
 ) -> dict[str, Any]:
     status, letters, remark = window.status, "", ""
@@ -423,7 +436,7 @@ def _row(
     kinds = ("wild_type", "stops", "deletion")
     per_base: dict[str, float | None] = dict.fromkeys(kinds)
     if status == "ok":
-        per_base = {kind: scores[gene.id, kind]["loglik_per_base"] for kind in kinds}
+        per_base = {kind: scores[gene.id, kind] for kind in kinds}
     unchanged, stops, deletion = (per_base[kind] for kind in kinds)
     deltas: dict[str, float | None] = {"stops_delta": None, "deletion_delta": None}
     if unchanged is not None and stops is not None and deletion is not None:
