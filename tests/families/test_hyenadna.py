@@ -4,9 +4,11 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from lexome.catalog import new
+from lexome.catalog import families, load, new
 from lexome.core import CheckpointError, InputError
+from lexome.families.hyenadna import LastTokenClassifier
 from lexome.objectives import next_token_loss
 
 SYSTEM = "hyenadna"
@@ -132,3 +134,86 @@ def test_a_shift_that_no_file_holds_is_refused():
     model = new("hyenadna", width=16, depth=1, mlp_width=16, length=34, shift=0.1, bracketed=True)
     with pytest.raises(CheckpointError, match=r"shift of 0\.1"):
         model.family.write_config(model.config)
+
+
+HUB = {"model_type": "hyenadna", "vocab_size": 12, "d_model": 16, "n_layer": 2, "max_seq_len": 66}
+ORIGINAL = {
+    "vocab_size": 12,
+    "d_model": 16,
+    "n_layer": 2,
+    "layer": {"_name_": "hyena", "l_max": 66},
+}
+
+
+def read(raw):
+    return families()["hyenadna"].read_config(raw, {})
+
+
+def test_what_a_configuration_leaves_out_is_what_the_code_that_reads_it_takes():
+    hub, original = read(HUB), read(ORIGINAL)
+    assert hub.mlp_width == original.mlp_width == read({**HUB, "d_inner": None}).mlp_width == 64
+    assert hub.filter_width == original.filter_width == 64
+    assert (hub.rows, original.rows) == (16, 12)  # of 12, rounded up to 8 and to 1
+    assert (hub.filter_features, hub.filter_frequency) == (3, 1)
+
+
+def test_the_epsilon_of_norms_is_the_last_ones_on_the_hub_and_all_ones_in_the_original():
+    hub = read({**HUB, "layer_norm_epsilon": 0.01})
+    original = read({**ORIGINAL, "layer_norm_epsilon": 0.01})
+    assert (hub.norm_eps, hub.final_norm_eps) == (1e-5, 0.01)
+    assert (original.norm_eps, original.final_norm_eps) == (0.01, 0.01)
+    layers = families()["hyenadna"].backbone(original).layers
+    assert {norm.eps for block in layers for norm in (block.norm1, block.norm2)} == {0.01}
+
+
+def test_projections_have_biases_whatever_the_hubs_configuration_says(tmp_path):
+    model = new("hyenadna", width=16, depth=1, mlp_width=16, length=34)
+    config = model.save(tmp_path) / "config.json"
+    config.write_text(config.read_text().replace('"use_bias": true', '"use_bias": false'))
+    again = load(tmp_path, device="cpu")
+    assert torch.equal(again.backbone.layers[0].mixer.in_proj.bias, torch.zeros(48))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        # The hub's code pads for three taps: with more it would look ahead, with fewer be late.
+        *({**HUB, "short_filter_order": taps} for taps in (2, 4)),
+        {**HUB, "hyena_order": 3},
+        {**HUB, "train_freq": False},
+        *(
+            {**ORIGINAL, "layer": {**ORIGINAL["layer"], **more}}
+            for more in ({"modulate": False}, {"normalized": True}, {"num_heads": 2}, {"order": 3})
+        ),
+        {**ORIGINAL, "attn_layer_idx": [1]},
+    ],
+)
+def test_settings_that_are_not_followed_are_refused(raw):
+    with pytest.raises(CheckpointError, match="not known here"):
+        read(raw)
+
+
+def test_a_new_model_has_the_taps_of_the_hubs_code():
+    with pytest.raises(InputError, match="taps is 4"):
+        new("hyenadna", width=16, depth=1, mlp_width=16, length=34, taps=4)
+
+
+def test_the_classifiers_loss_follows_the_labels():
+    logits = torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.0, 2.0]])
+    classes, several = torch.tensor([2, 0]), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    loss = LastTokenClassifier.loss
+    torch.testing.assert_close(loss(logits, classes, {}), F.cross_entropy(logits, classes))
+    expected = -(several * logits.sigmoid().log() + (1 - several) * (-logits).sigmoid().log())
+    torch.testing.assert_close(loss(logits, several, {}), expected.mean())
+    values = torch.tensor([0.5, 3.0])
+    torch.testing.assert_close(loss(logits[:, :1], values, {}), torch.tensor((0.09 + 4.0) / 2))
+
+
+def test_without_a_pad_the_classifier_reads_the_last_token():
+    head, x = LastTokenClassifier(4, 3, None), torch.randn(2, 5, 4)
+    ids = torch.full((2, 5), 4)
+    torch.testing.assert_close(head(x, {"input_ids": ids}), head.score(x[:, -1]))
+    padded = LastTokenClassifier(4, 3, 4)
+    padded.score = head.score
+    ids[:, :3] = 7  # two pads behind
+    torch.testing.assert_close(padded(x, {"input_ids": ids}), head.score(x[:, 2]))

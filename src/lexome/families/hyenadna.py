@@ -29,12 +29,15 @@ from lexome.blocks import (
     TokenHead,
     gelu_tanh,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
 from lexome.core import CheckpointError, InputError
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import CHARACTERS, LetterTokenizer
 
 SHIFT = 0.05  # of the released code, which the hub's config.json does not name
+# What the hub's code takes whatever its config.json says. It pads for three taps too, so that with
+# more it would look ahead.
+_FIXED = {"shift": SHIFT, "taps": 3, "norm_eps": 1e-5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +62,21 @@ class HyenaDnaConfig:
     filter_frequency: float = 10.0
     shift: float = SHIFT
     taps: int = 3
-    bias: bool = True
+    norm_eps: float = 1e-5
     final_norm_eps: float = 1e-5
     dropout: float = 0.1
     tied: bool = True
     bracketed: bool = False
-    pad_id: int = 4
+    pad_id: int | None = 4
     classes: int = 2
 
     def __post_init__(self) -> None:
-        if self.shift != SHIFT and not self.bracketed:
+        odd = {n: getattr(self, n) for n, v in _FIXED.items() if getattr(self, n) != v}
+        if odd and not self.bracketed:
+            name, value = next(iter(odd.items()))
             raise InputError(
-                f"shift is {self.shift}, and a new HyenaDNA is saved in the hub's form, whose code "
-                f"takes {SHIFT}. Leave it out."
+                f"{name} is {value}, and a new HyenaDNA is saved in the hub's form, whose code "
+                f"takes {_FIXED[name]}. Leave it out."
             )
 
     @property
@@ -91,9 +96,10 @@ def _block(c: HyenaDnaConfig) -> MixerBlock:
         frequency=c.filter_frequency,
         shift=c.shift,
     )
-    mixer = Hyena(c.width, filter, taps=c.taps, bias=c.bias)
+    mixer = Hyena(c.width, filter, taps=c.taps)
     mlp = Mlp(c.width, c.mlp_width, activation=gelu_tanh)
-    return MixerBlock(mixer, lambda: nn.LayerNorm(c.width), mlp=mlp, widest=c.mlp_width)
+    norm = lambda: nn.LayerNorm(c.width, c.norm_eps)  # noqa: E731
+    return MixerBlock(mixer, norm, mlp=mlp, widest=c.mlp_width)
 
 
 class HyenaDna(Stack):
@@ -115,8 +121,7 @@ class HyenaDna(Stack):
             for linear in (block.mixer.out_proj, block.mlp.down):
                 nn.init.normal_(linear.weight, std=0.02 / (2 * c.depth) ** 0.5)
             for linear in (block.mixer.in_proj, block.mixer.out_proj, block.mlp.up, block.mlp.down):
-                if linear.bias is not None:
-                    nn.init.zeros_(linear.bias)
+                nn.init.zeros_(linear.bias)
 
     def begin(
         self,
@@ -138,7 +143,7 @@ class HyenaDna(Stack):
 class LastTokenClassifier(nn.Module):
     """Classes from the position before the first pad, or the last where no pad follows."""
 
-    def __init__(self, width: int, classes: int, pad_id: int):
+    def __init__(self, width: int, classes: int, pad_id: int | None):
         super().__init__()
         self.score = Linear(width, classes, bias=False)
         self.pad_id = pad_id
@@ -148,13 +153,18 @@ class LastTokenClassifier(nn.Module):
         ids = batch.get("input_ids")
         rows = torch.arange(x_BLD.shape[0], device=x_BLD.device)
         # argmax gives 0 both for no pad and for a pad in front; 0 - 1 is the last position.
-        last = -1 if ids is None else (ids == self.pad_id).int().argmax(-1) - 1
+        padded = ids is not None and self.pad_id is not None
+        last = (ids == self.pad_id).int().argmax(-1) - 1 if padded else -1
         return self.score(x_BLD[rows, last])
 
     @staticmethod
     def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Cross entropy over classes; labels of shape (B,)."""
-        return F.cross_entropy(logits.float(), labels)
+        """Take what the labels are: classes (B,), several yes or no (B, classes), or one value."""
+        if logits.shape[-1] == 1:
+            return F.mse_loss(logits.float().view(-1), labels.float().view(-1))
+        if labels.is_floating_point():
+            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        return F.cross_entropy(logits.float(), labels.view(-1))
 
 
 def _recognise(raw: Mapping[str, Any]) -> bool:
@@ -163,52 +173,75 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
     return original or raw.get("model_type") == "hyenadna"
 
 
+# Settings that the operator here has one way for.
+_HUB = {
+    "hyena_order": (2,),
+    "short_filter_order": (3,),
+    "train_freq": (True,),
+}
+_LAYER = {
+    "order": (2,),
+    "modulate": (True,),
+    "normalized": (False,),
+    "bias": (True,),
+    "bidirectional": (False,),
+    "linear_mixer": (False,),
+    "num_heads": (1,),
+    "inner_factor": (1,),
+    "num_blocks": (1,),
+    "outer_mixing": (False,),
+    "post_order_ffn": (False,),
+    "activation": ("id", None),
+}
+_AROUND = {"attn_layer_idx": (None, []), "max_position_embeddings": (0,)}
+
+
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HyenaDnaConfig:
-    if raw.get("model_type") == "hyenadna":
+    hub, layer = raw.get("model_type") == "hyenadna", raw.get("layer", {})
+    for part, known in ((raw, _HUB),) if hub else ((layer, _LAYER), (raw, _AROUND)):
+        expect_settings(part, known, "HyenaDNA")
+    sizes = {
+        "vocab_size": raw["vocab_size"],
+        "width": raw["d_model"],
+        "depth": raw["n_layer"],
+        "mlp_width": raw.get("d_inner") or 4 * raw["d_model"],
+        "final_norm_eps": raw.get("layer_norm_epsilon", 1e-5),
+        "dropout": raw.get("embed_dropout", 0.1),
+    }
+    if hub:
         return HyenaDnaConfig(
-            vocab_size=raw["vocab_size"],
+            **sizes,
             vocab_multiple=raw.get("pad_vocab_size_multiple", 8),
-            width=raw["d_model"],
-            depth=raw["n_layer"],
-            mlp_width=raw["d_inner"],
             length=raw["max_seq_len"],
             filter_features=raw.get("emb_dim", 3),
             filter_width=raw.get("filter_order", 64),
             filter_layers=raw.get("num_inner_mlps", 2),
             filter_frequency=raw.get("activation_freq", 1),
-            taps=raw.get("short_filter_order", 3),
-            bias=raw.get("use_bias", True),
-            final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
-            dropout=raw.get("embed_dropout", 0.1),
             tied=raw.get("tie_word_embeddings", False),
             pad_id=raw.get("pad_token_id", 4),
             classes=len(raw.get("id2label") or (0, 1)),
         )
-    layer = raw["layer"]
     return HyenaDnaConfig(
-        vocab_size=raw["vocab_size"],
-        vocab_multiple=raw.get("pad_vocab_size_multiple", 8),
-        width=raw["d_model"],
-        depth=raw["n_layer"],
-        mlp_width=raw["d_inner"],
+        **sizes,
+        vocab_multiple=raw.get("pad_vocab_size_multiple", 1),
         length=layer["l_max"],
         filter_features=layer.get("emb_dim", 3),
-        filter_width=layer.get("filter_order", 16),
+        filter_width=layer.get("filter_order", 64),
         filter_layers=layer.get("num_inner_mlps", 2),
         filter_frequency=layer.get("w", 1),
         shift=layer.get("shift", SHIFT),
         taps=layer.get("short_filter_order", 3),
-        final_norm_eps=raw.get("layer_norm_epsilon", 1e-5),
-        dropout=raw.get("embed_dropout", 0.1),
+        norm_eps=sizes["final_norm_eps"],
         bracketed=True,
     )
 
 
 def _write_config(c: HyenaDnaConfig) -> dict[str, Any]:
-    if c.shift != SHIFT:
+    odd = [name for name, value in _FIXED.items() if getattr(c, name) != value]
+    if odd:
         raise CheckpointError(
-            f"the hub's form of HyenaDNA has no place for a shift of {c.shift}: the code that "
-            f"reads it takes {SHIFT}. Make the model with that."
+            f"the hub's form of HyenaDNA has no place for a {odd[0]} of {getattr(c, odd[0])}: the "
+            f"code that reads it takes {_FIXED[odd[0]]}. Make the model with that."
         )
     return {
         "activation_freq": c.filter_frequency,
@@ -230,7 +263,7 @@ def _write_config(c: HyenaDnaConfig) -> dict[str, Any]:
         "short_filter_order": c.taps,
         "tie_word_embeddings": c.tied,
         "train_freq": True,
-        "use_bias": c.bias,
+        "use_bias": True,
         "vocab_size": c.vocab_size,
     }
 
