@@ -48,6 +48,37 @@ def test_line_chart_draws_each_line_its_legend_and_its_marks():
     assert heights == sorted(heights)  # smaller values stand lower
 
 
+def test_equal_ratios_are_equally_far_apart_on_a_logarithmic_axis():
+    line = Line(name="a", x=[1e9, 1e10, 1e11], y=[3, 2, 1], points=True)
+    svg = line_chart([line], x_label="x", y_label="y", log_x=True)
+    first, second, third = (float(c.get("cx")) for c in elements(svg, "circle"))
+    assert second - first == pytest.approx(third - second, abs=0.02)
+    assert {"10⁹", "10¹⁰", "10¹¹"} <= set(texts(svg))
+
+
+def test_a_line_of_another_has_its_colour_and_no_place_in_the_legend():
+    lines = [
+        Line(name="a", x=[0, 1], y=[0, 1]),
+        Line(name="b", x=[0, 1], y=[1, 0]),
+        Line(name="", x=[0, 1], y=[0.1, 1], of="a"),
+        Line(name="", x=[0, 1], y=[1, 0.1], of="b", faint=True),
+    ]
+    svg = line_chart(lines, x_label="x", y_label="y")
+    a, b, fit, pale = elements(svg, "path")
+    assert a.get("stroke") == fit.get("stroke") != b.get("stroke") == pale.get("stroke")
+    assert fit.get("stroke-dasharray")
+    assert {"a", "b"} <= set(texts(svg))
+    assert len(elements(svg, "line", **{"stroke-width": "2.5"})) == 2
+
+
+@pytest.mark.parametrize(("y", "side"), [([1.0, 0.0], "end"), ([0.0, 1.0], "start")])
+def test_the_name_of_a_mark_stands_where_no_line_passes(y, side):
+    lines = [Line(name="a", x=[0, 1], y=y)]
+    svg = line_chart(lines, x_label="x", y_label="y", marks=[Mark(name="mark", value=0.9)])
+    (name,) = [t for t in elements(svg, "text") if t.text == "mark"]
+    assert name.get("text-anchor") == side
+
+
 def test_a_gap_in_a_line_is_not_bridged():
     y = [1.0, 2.0, float("nan"), 3.0, 4.0]
     svg = line_chart([Line(name="a", x=range(5), y=y)], x_label="x", y_label="y")
@@ -168,6 +199,12 @@ def test_principal_components_without_spread_are_zero():
     ("call", "message"),
     [
         (lambda: line_chart([], x_label="x", y_label="y"), "without values"),
+        (
+            lambda: line_chart(
+                [Line(name="a", x=[0, 1], y=[1, 2])], x_label="x", y_label="y", log_x=True
+            ),
+            "no logarithm",
+        ),
         (
             lambda: line_chart([Line(name="a", x=[1, 2], y=[1])], x_label="x", y_label="y"),
             "equal length",

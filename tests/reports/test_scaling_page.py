@@ -1,5 +1,7 @@
 """The page of a comparison of architectures, and the command behind it."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,7 @@ def study(*results, markov=1.93):
         results=results,
         training_bases=20_000,
         held_out_windows=50,
-        markov_order=7,
-        markov_bits_per_base=markov,
+        markov={2: 1.97, 5: markov + 0.005, 7: markov},
         seconds=1.0,
     )
 
@@ -65,7 +66,53 @@ def test_a_dearer_and_worse_model_is_not_on_the_coloured_line():
     small, large = result("Mamba", 1000, 500, 1.93), result("Mamba", 3000, 500, 1.95)
     page, facts = scaling_page(PLAN, study(small, large))
     first = page.html(facts).split("<svg")[1]
-    assert first.count("<circle") == 1
+    assert first.count('stroke-width="2.2"') == 0  # one point makes no line
+    assert first.count('r="3.5"') == 1
+
+
+def test_markov_models_among_the_models_are_shown_and_the_best_in_any_case():
+    near = study(result("Mamba", 1000, 500, 1.95), result("Mamba", 1000, 900, 1.92))
+    far = study(result("Mamba", 1000, 500, 1.85), result("Mamba", 1000, 900, 1.82))
+    for made, orders in ((near, {"5", "7"}), (far, {"7"})):
+        page, facts = scaling_page(PLAN, made)
+        shown = re.findall(r">Markov, order (\d+): 1.9", page.html(facts))
+        assert set(shown) == orders
+
+
+def test_power_laws_stand_where_there_are_points_for_them():
+    made = [result("Mamba", 1000, 10**n, 2 * 10 ** (-0.01 * n)) for n in (3, 4, 5)]
+    page, facts = scaling_page(PLAN, study(*made))
+    html = page.html(facts)
+    assert "Power laws" in html
+    assert ">0.0100<" in html
+    assert ">2.3<" in html  # % less by ten times the compute: 1 - 10^-0.01
+    assert 'stroke-dasharray="2 4"' in html
+    page, facts = scaling_page(PLAN, study(*made[:2]))
+    assert "Power laws" not in page.html(facts)
+
+
+def test_a_size_has_a_row_and_a_budget_a_column():
+    made = study(
+        result("Mamba", 1000, 500, 1.95),
+        result("Mamba", 1000, 900, 1.9211),
+        result("Evo", 1000, 900, 1.9122),
+    )
+    page, facts = scaling_page(PLAN, made)
+    table = page.html(facts).split("<table>")[1]
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)", row) for row in table.split("<tr>")[1:]]
+    assert rows[0][-2:] == ["500 letters", "900 letters"]
+    assert [(row[0], *row[-2:]) for row in rows[1:]] == [
+        ("Evo", "–", "1.9122"),
+        ("Mamba", "1.9500", "1.9211"),
+    ]
+
+
+def test_the_page_says_how_rates_were_chosen():
+    made = study(result("Mamba", 1000, 500, 1.95))
+    for early, words in ((True, "with the smallest budget at"), (False, "was trained at")):
+        plan = replace(PLAN, learning_rates=(1e-3, 2e-3), rate_from_smallest=early)
+        page, facts = scaling_page(plan, made)
+        assert f"{words} learning rates of 0.001, 0.002" in page.html(facts)
 
 
 def test_the_better_learning_rate_is_shown():

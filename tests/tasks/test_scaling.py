@@ -79,6 +79,7 @@ def test_every_model_reads_the_same_letters_at_each_budget(study):
 
 def test_the_markov_model_learns_from_the_same_letters(study):
     expected = best_markov([text(8000, 1)], [text(1000, 2)], range(7))  # 4^6 < 8000 < 4^7
+    assert study.markov == expected.bits_per_base
     assert study.markov_bits_per_base == expected.best_bits_per_base
     assert study.markov_order == expected.best_order
 
@@ -98,6 +99,39 @@ def test_the_best_learning_rate_stands_for_a_model(study):
     ]
     both = replace(study, results=(*worse, *study.results))
     assert both.best == study.results
+
+
+def test_the_rate_of_the_smallest_budget_is_taken_for_larger_ones(plan, tmp_path):
+    found = run_scaling(
+        replace(
+            plan,
+            out=tmp_path,
+            families=("hyenadna", "evo"),
+            learning_rates=(1e-9, 5e-3),
+            rate_from_smallest=True,
+        ),
+        lambda line: None,
+        progress=False,
+    )
+    tried = {(r.family, r.tokens, r.learning_rate) for r in found.results}
+    families = {"hyenadna", "evo"}
+    small = {(family, 128, rate) for family in families for rate in (1e-9, 5e-3)}
+    assert tried == small | {(family, 256, 5e-3) for family in families}
+
+
+def test_a_front_leaves_out_what_is_dearer_and_worse_and_laws_go_through_it(study):
+    first = study.results[0]
+    made = [
+        replace(first, size=n, operations=10.0**n, bits_per_base=bits)
+        for n, bits in ((9, 2.0), (10, 1.98), (11, 1.99), (12, 1.96), (13, 1.94))
+    ]
+    some = replace(study, results=tuple(made))
+    assert [r.size for r in some.front(first.title)] == [9, 10, 12, 13]
+    law = some.laws[first.title]
+    assert (law.least, law.greatest) == (1e9, 1e13)
+    for n, bits in ((9, 2.0), (10, 1.98), (12, 1.96), (13, 1.94)):
+        assert law(10.0**n) == pytest.approx(bits, abs=0.01)
+    assert replace(study, results=tuple(made[:2])).laws == {}
 
 
 def test_what_is_done_is_not_done_again_and_budgets_can_be_added(study, plan, monkeypatch):

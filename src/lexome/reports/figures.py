@@ -21,6 +21,8 @@ from lexome.reports.svg import (
     Drawing,
     Scale,
     minus,
+    power_label,
+    power_scale,
     round_scale,
     text_width,
 )
@@ -44,6 +46,9 @@ class Line:
         Whether to mark each value; for few values.
     faint
         Whether to draw it thin and grey, as raw values behind a smoothed line.
+    of
+        Name of an earlier line to which this one belongs: it has that line's colour and stays out
+        of the legend. It is drawn thin and dotted, as a fit, or if `faint` thin and pale.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Line:
     y: ArrayLike
     points: bool = False
     faint: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +83,15 @@ def line_chart(
     y_label: str,
     marks: Sequence[Mark] = (),
     height: int = 360,
+    log_x: bool = False,
 ) -> str:
     """Draw values over a common axis, e.g. a loss over steps or bits per base over orders.
 
     Neither axis starts at zero unless the values do. Lines of more values than the chart has
-    pixels keep the least and greatest value of each pixel column.
+    pixels keep the least and greatest value of each pixel column. With `log_x`, equal ratios are
+    equally far apart along the x axis.
     """
-    data = [(line, *_pair(line.x, line.y, line.name)) for line in lines]
+    data = [(line, *_pair(line.x, line.y, line.name, positive=log_x)) for line in lines]
     xs = np.concatenate([x for _, x, _ in data]) if data else np.zeros(0)
     ys = np.concatenate([y[np.isfinite(y)] for _, _, y in data]) if data else np.zeros(0)
     if not len(xs) or not len(ys):
@@ -91,24 +99,39 @@ def line_chart(
     shown = np.concatenate([ys, [m.value for m in marks]])
     chart = _Chart(f"{y_label} over {x_label}", height)
     bright = iter(COLOURS * (1 + len(data) // len(COLOURS)))
-    colours = [_FAINT if line.faint else next(bright) for line, *_ in data]
-    named = [(d[0].name, c, False) for d, c in zip(data, colours, strict=True) if d[0].name]
+    colours: list[str] = []
+    for line, *_ in data:
+        earlier = dict(zip((d[0].name for d in data), colours, strict=False))
+        colours.append(earlier.get(line.of) or (_FAINT if line.faint else next(bright)))
+    named = [
+        (d[0].name, c, False)
+        for d, c in zip(data, colours, strict=True)
+        if d[0].name and not d[0].of
+    ]
     chart.legend(named if len(named) > 1 else [])
     chart.axes(
         (float(xs.min()), float(xs.max())),
         (float(shown.min()), float(shown.max())),
         x_label=x_label,
         y_label=y_label,
-        whole_x=bool(len(np.unique(xs)) < 20 and (xs == xs.round()).all()),
+        whole_x=bool(not log_x and len(np.unique(xs)) < 20 and (xs == xs.round()).all()),
+        log_x=log_x,
     )
     for (line, x, y), colour in zip(data, colours, strict=True):
-        chart.polyline(x, y, colour, width=1.0 if line.faint else 2.2)
+        if line.of and line.faint:
+            chart.polyline(x, y, colour, width=1.0, stroke_opacity="0.4")
+        elif line.of:
+            chart.polyline(x, y, colour, width=1.4, stroke_dasharray="2 4")
+        else:
+            chart.polyline(x, y, colour, width=1.0 if line.faint else 2.2)
         if line.points:
             for a, b in zip(x, y, strict=True):
                 if np.isfinite(b):
-                    chart.point(a, b, colour, f"{line.name} {a:g}: {b:.6g}".strip(), 3.5)
+                    shown_x = power_label(a) if log_x else f"{a:g}"
+                    tip = f"{line.name or line.of} {shown_x}: {b:.6g}".strip()
+                    chart.point(a, b, colour, tip, 2.2 if line.faint else 3.5)
     for mark in marks:
-        chart.mark(mark)
+        chart.mark(mark, [(x, y) for _, x, y in data])
     return chart.drawing.svg()
 
 
@@ -438,13 +461,15 @@ class _Chart:
         x_label: str,
         y_label: str,
         whole_x: bool = False,
+        log_x: bool = False,
     ) -> None:
         """Choose the scales and draw grid, ticks and labels."""
         drawing, foot, head = self.drawing, self.drawing.height - 46, self.top + 22
         self.y = round_scale(*y_range, foot, head, most_ticks=6)
         left = max(text_width(t) for t in self.y.labels) + 12
         pad = (x_range[1] - x_range[0]) * 0.02
-        x = round_scale(x_range[0] - pad, x_range[1] + pad, left, WIDTH - 14, snug=True)
+        ends = x_range[0] - pad, x_range[1] + pad, left, WIDTH - 14.0
+        x = power_scale(*ends) if log_x else round_scale(*ends, snug=True)
         if whole_x:
             ticks = tuple(float(t) for t in range(round(x_range[0]), round(x_range[1]) + 1))
             x = Scale(x.low, x.high, x.start, x.end, ticks)
@@ -460,9 +485,15 @@ class _Chart:
         drawing.label((left + WIDTH - 14) / 2, foot + 41, x_label, anchor="middle")
 
     def polyline(
-        self, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, *, width: float
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        colour: str,
+        *,
+        width: float,
+        **more: str,
     ) -> None:
-        style = {"stroke": colour, "stroke_width": width, "stroke_linejoin": "round"}
+        style = {"stroke": colour, "stroke_width": width, "stroke_linejoin": "round", **more}
         gaps = np.flatnonzero(~np.isfinite(y))
         for piece in np.split(np.arange(len(x)), gaps):
             piece = piece[np.isfinite(y[piece])]
@@ -481,13 +512,36 @@ class _Chart:
             stroke=PAPER, stroke_width=0.6, tip=tip,
         )  # fmt: skip
 
-    def mark(self, mark: Mark) -> None:
-        y = self.y(mark.value)
+    def mark(
+        self, mark: Mark, lines: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
+    ) -> None:
+        """Draw it, with its name at the end where fewer of the lines pass."""
+        y, width = self.y(mark.value), text_width(mark.name)
         self.drawing.line(
             self.x.start, y, self.x.end, y, stroke=COLOURS[4], stroke_width=1.8,
             stroke_dasharray="6 4",
         )  # fmt: skip
-        self._halo(self.x.end - 4, y - 7, mark.name, "end")
+        at_start = np.linspace(self.x.start, self.x.start + width, 30)
+        at_end = np.linspace(self.x.end - width, self.x.end, 30)
+        if self._crowd(lines, at_start, y) < self._crowd(lines, at_end, y):
+            self._halo(self.x.start + 4, y - 7, mark.name, "start")
+        else:
+            self._halo(self.x.end - 4, y - 7, mark.name, "end")
+
+    def _crowd(
+        self,
+        lines: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+        places: NDArray[np.float64],
+        y: float,
+    ) -> int:
+        """Count at how many places, in pixels, lines pass through a label that stands on `y`."""
+        count = 0
+        for xs, ys in lines:
+            order = np.argsort(xs)
+            at_x, at_y = self.x(xs[order]), self.y(ys[order])  # type: ignore[arg-type]
+            height = np.interp(places, at_x, at_y, left=np.nan, right=np.nan)
+            count += int(((height > y - 22) & (height < y + 2)).sum())
+        return count
 
     def upright(self, mark: Mark) -> None:
         x = self.x(mark.value)
@@ -506,14 +560,23 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _pair(x: ArrayLike, y: ArrayLike, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(
+    x: ArrayLike, y: ArrayLike, name: str, *, positive: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x, with `positive` its decimal logarithms, and y."""
     a, b = np.asarray(x, float), np.asarray(y, float)
     if a.ndim != 1 or a.shape != b.shape:
         raise InputError(
             f"line {name!r} has x of shape {a.shape} and y of shape {b.shape}. "
             "Expected two plain lists of equal length."
         )
-    return _finite(a, f"the x of line {name!r}"), b
+    a = _finite(a, f"the x of line {name!r}")
+    if positive and (a <= 0).any():
+        raise InputError(
+            f"line {name!r} has an x of {a.min():g}, which has no logarithm. Expected numbers "
+            "above 0, or a chart without log_x."
+        )
+    return np.log10(a) if positive else a, b
 
 
 def _finite(values: ArrayLike, what: str) -> NDArray[np.float64]:

@@ -4,10 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lexome.core import InputError
 from lexome.core.messages import teller
 from lexome.reports.figures import Line, Mark, line_chart
 from lexome.reports.page import Column, KeyNumber, Page
+from lexome.reports.svg import power_label
 from lexome.sequence import Interval
 from lexome.tasks.scaling import SHAPES, Scaling, ScalingPlan, ScalingResult, run_scaling
 from lexome.training.recipe import takes_recipe
@@ -27,6 +30,7 @@ def scaling(
     parameters: Sequence[int] = (30_000, 100_000),
     tokens: Sequence[int] = (500_000, 1_000_000),
     learning_rates: Sequence[float] = (3e-3,),
+    rate_from_smallest: bool = False,
     length_bp: int = 512,
     batch_size: int = 16,
     pretraining: Settings | None = None,
@@ -62,6 +66,9 @@ def scaling(
         Budgets: letters to train on, rounded down to whole steps.
     learning_rates
         Every model is trained at each; the best on what is held out stands for it.
+    rate_from_smallest
+        Whether all learning rates are tried with the smallest budget only, and each model is
+        trained with the larger ones at the rate that was best for it there.
     length_bp
         Letters of a window.
     batch_size
@@ -100,6 +107,7 @@ def scaling(
         parameters=tuple(parameters),
         tokens=tuple(tokens),
         learning_rates=tuple(learning_rates),
+        rate_from_smallest=rate_from_smallest,
         length_bp=length_bp,
         batch_size=batch_size,
         pretraining=dict(pretraining or {}),
@@ -116,7 +124,7 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
     """Return the report of a comparison and what its numbers come from."""
     best = study.best
     least = min(best, key=lambda r: r.bits_per_base)
-    titles = list(dict.fromkeys(r.title for r in best))
+    titles = _titles(study)
     page = Page(
         "Which architecture learns DNA best?",
         f"{', '.join(titles)}: models with equally many parameters in their layers, trained on the "
@@ -129,7 +137,7 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
         KeyNumber(
             value=f"{least.bits_per_base:.4f}",
             label=f"bits per base: the least, {least.title}",
-            detail=f"{least.parameters:,} parameters, {least.tokens:,} tokens",
+            detail=f"{least.parameters:,} parameters, {least.tokens:,} letters",
         ),
         KeyNumber(
             value=f"{study.markov_bits_per_base:.4f}",
@@ -138,14 +146,10 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
             verdict="good" if gap > 0 else "bad",
         ),
     )
-    _figures(page, study)
-    _table(page, best)
-    if len(plan.learning_rates) > 1:
-        rates = ", ".join(f"{rate:g}" for rate in sorted(plan.learning_rates))
-        page.text(
-            f"Each model was trained at learning rates of {rates}; shown is the one that was best "
-            "on what is held out. scaling.tsv has them all."
-        )
+    _compute_figure(page, study)
+    _laws(page, study)
+    page.heading("Size by size")
+    _by_size(page, study)
     page.heading("How to read this")
     page.text(
         "Operations are counted by formula and not measured: two for a multiplication and an "
@@ -159,102 +163,195 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
         "before taking small differences for real. What is best at these sizes need not be so at "
         "others, nor at learning rates that were not tried."
     )
+    page.heading("Every training")
+    if len(plan.learning_rates) > 1:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(plan.learning_rates))
+        how = (
+            f"Each model was trained with the smallest budget at learning rates of {rates}, and "
+            "with the larger ones at the rate that was best for it there"
+            if plan.rate_from_smallest
+            else f"Each model was trained at learning rates of {rates}"
+        )
+        page.text(
+            f"{how}. Shown is the one that was best on what is held out; scaling.tsv has them all."
+        )
+    _trainings(page, best)
     facts = {
         "sequence": ", ".join(Path(each).name for each in plan.fasta),
         "held out": f"{', '.join(map(str, plan.validation))} ({study.held_out_windows:,} windows "
-        f"of {plan.length_bp:,} bases; the Markov model is judged on all of it)",
-        "steps": f"of {plan.batch_size} windows; {dict(plan.pretraining)}",
+        f"of {plan.length_bp:,} bases; the Markov models are judged on all of it)",
+        "steps": f"of {plan.batch_size} windows; "
+        + ", ".join(f"{name} {value}" for name, value in plan.pretraining.items()),
         "learning rates": ", ".join(f"{rate:g}" for rate in plan.learning_rates),
         "seed": str(plan.seed),
     }
     return page, facts
 
 
-def _figures(page: Page, study: Scaling) -> None:
-    best = study.best
-    markov = Mark(
-        name=f"Markov, order {study.markov_order}: {study.markov_bits_per_base:.4f}",
-        value=study.markov_bits_per_base,
-    )
-    titles = list(dict.fromkeys(r.title for r in best))
+def _titles(study: Scaling) -> list[str]:
+    return list(dict.fromkeys(r.title for r in study.best))
+
+
+_MARKOV_ORDERS = (2, 5, 8)  # shown where they lie among the models, and the best in any case
+
+
+def _markov_marks(study: Scaling) -> list[Mark]:
+    bits = [r.bits_per_base for r in study.best]
+    shown = {
+        order: value
+        for order, value in study.markov.items()
+        if order == study.markov_order
+        or (order in _MARKOV_ORDERS and min(bits) < value < max(bits))
+    }
+    return [Mark(name=f"Markov, order {n}: {value:.4f}", value=value) for n, value in shown.items()]
+
+
+def _compute_figure(page: Page, study: Scaling) -> None:
     lines = []
-    for title in titles:
-        front = _front([r for r in best if r.title == title])
+    for title in _titles(study):
+        front = study.front(title)
         lines.append(
             Line(
                 name=title,
-                x=[math.log10(r.operations) for r in front],
+                x=[r.operations for r in front],
                 y=[r.bits_per_base for r in front],
                 points=True,
             )
         )
-    for title in titles:
-        for size in dict.fromkeys(r.size for r in best):
-            one = [r for r in best if r.title == title and r.size == size]
+    for title, law in study.laws.items():
+        x = np.geomspace(law.least, law.greatest, 40)
+        lines.append(Line(name="", x=x, y=[law(each) for each in x], of=title))
+    for title in _titles(study):
+        for size in dict.fromkeys(r.size for r in study.best):
+            one = [r for r in study.best if r.title == title and r.size == size]
             one.sort(key=lambda r: r.operations)
             if len(one) > 1:
-                x, y = [math.log10(r.operations) for r in one], [r.bits_per_base for r in one]
-                lines.append(Line(name="", x=x, y=y, faint=True))
+                x, y = [r.operations for r in one], [r.bits_per_base for r in one]
+                lines.append(Line(name="", x=x, y=y, faint=True, points=True, of=title))
+    dashed = " Dotted: power laws fitted to it." if study.laws else ""
     page.figure(
         line_chart(
             lines,
-            x_label="training: log10 of the operations",
+            x_label="operations of the training",
             y_label="bits per base",
-            marks=[markov],
+            marks=_markov_marks(study),
+            height=420,
+            log_x=True,
         ),
-        "Surprise of held-out sequence against compute. Coloured: the best model of a family that "
-        "so many operations buy. Grey: one size at growing budgets.",
+        "Surprise of held-out sequence against compute; lower is better. Thick: the best model "
+        f"of a family that so many operations buy.{dashed} Pale: one size at growing budgets.",
     )
-    sizes = sorted({r.size for r in best})
-    if len(sizes) < 2:
+
+
+def _laws(page: Page, study: Scaling) -> None:
+    laws = study.laws
+    if not laws:
         return
-    longest = max(r.tokens for r in best)
+    common = float(f"{min(law.greatest for law in laws.values()):.2g}")
+    ordered = sorted(laws.items(), key=lambda each: each[1](common))
+    page.table(
+        [
+            Column(name="model", values=[title for title, _ in ordered]),
+            Column(
+                name=f"bits per base at {power_label(math.log10(common))} operations",
+                values=[law(common) for _, law in ordered],
+                format=".4f",
+            ),
+            Column(name="exponent", values=[law.exponent for _, law in ordered], format=".4f"),
+            Column(
+                name="% saved by ten times the compute",
+                values=[100 * (1 - 10**-law.exponent) for _, law in ordered],
+                format=".1f",
+            ),
+            Column(
+                name="variance explained",
+                values=[law.explained for _, law in ordered],
+                format=".3f",
+            ),
+        ],
+        caption="Power laws: bits per base = scale × operations^−exponent, by least squares "
+        "between logarithms over the points of the thick lines. They know of no floor and say "
+        "nothing beyond the range that was measured.",
+    )
+
+
+_MOST_BUDGETS = 4  # columns that there is room for
+
+
+def _by_size(page: Page, study: Scaling) -> None:
+    best = study.best
+    budgets = sorted({r.tokens for r in best})[-_MOST_BUDGETS:]
+    found = {(r.title, r.size, r.tokens): r.bits_per_base for r in best}
+    # In the order of how good they are at the longest budget, within a size.
+    models = {(r.title, r.size): r for r in sorted(best, key=lambda r: (r.size, r.bits_per_base))}
+    rows = sorted(
+        models.values(), key=lambda r: (r.size, min(_of_model(best, r), default=0.0), r.title)
+    )
+    page.table(
+        [
+            Column(name="model", values=[r.title for r in rows]),
+            Column(name="parameters", values=[r.parameters for r in rows], format=",d"),
+            Column(
+                name="layers × width",
+                values=[f"{r.depth}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{r.width}" for r in rows],
+            ),
+            Column(
+                name="operations per letter",
+                values=[r.operations_per_token for r in rows],
+                format=",.0f",
+            ),
+            *(
+                Column(
+                    name=f"{budget:,} letters",
+                    values=[found.get((r.title, r.size, budget)) for r in rows],
+                    format=".4f",
+                )
+                for budget in budgets
+            ),
+        ],
+        caption="Bits per base, the best of a size first. Operations are those of a forward pass.",
+    )
+    if len({r.size for r in best}) < 2:
+        return
     by_size = []
-    for title in titles:
-        some = [r for r in best if r.title == title and r.tokens == longest]
+    for title in _titles(study):
+        some = [r for r in best if r.title == title and r.tokens == budgets[-1]]
         some.sort(key=lambda r: r.parameters)
-        x = [math.log10(r.parameters) for r in some]
-        by_size.append(Line(name=title, x=x, y=[r.bits_per_base for r in some], points=True))
+        x, y = [r.parameters for r in some], [r.bits_per_base for r in some]
+        by_size.append(Line(name=title, x=x, y=y, points=True))
     page.figure(
         line_chart(
             by_size,
-            x_label="log10 of the parameters of the layers",
+            x_label="parameters of the layers",
             y_label="bits per base",
             height=300,
+            log_x=True,
         ),
-        f"The same against size, at the longest budget: {longest:,} tokens.",
+        f"The same against size, at the longest budget: {budgets[-1]:,} letters.",
     )
 
 
-def _front(results: Sequence[ScalingResult]) -> list[ScalingResult]:
-    """Return the results that are better than all cheaper ones, the cheapest first."""
-    kept: list[ScalingResult] = []
-    for each in sorted(results, key=lambda r: r.operations):
-        if not kept or each.bits_per_base < kept[-1].bits_per_base:
-            kept.append(each)
-    return kept
+def _of_model(best: Sequence[ScalingResult], model: ScalingResult) -> list[float]:
+    return [r.bits_per_base for r in best if (r.title, r.size) == (model.title, model.size)]
 
 
-def _table(page: Page, best: Sequence[ScalingResult]) -> None:
+def _trainings(page: Page, best: Sequence[ScalingResult]) -> None:
+    errors = [r.bits_per_base_error for r in best]
+    power = 3 * math.floor(math.log10(min(r.operations for r in best)) / 3)
     page.table(
         [
             Column(name="model", values=[r.title for r in best]),
             Column(name="parameters", values=[r.parameters for r in best], format=",d"),
-            Column(name="with tables", values=[r.all_parameters for r in best], format=",d"),
-            Column(name="layers", values=[r.depth for r in best], format="d"),
-            Column(name="width", values=[r.width for r in best], format="d"),
-            Column(name="tokens", values=[r.tokens for r in best], format=",d"),
-            Column(name="learning rate", values=[r.learning_rate for r in best], format="g"),
+            Column(name="letters", values=[r.tokens for r in best], format=",d"),
+            Column(name="rate", values=[r.learning_rate for r in best], format="g"),
             Column(
-                name="operations per token",
-                values=[r.operations_per_token for r in best],
+                name=f"{power_label(power)} operations",
+                values=[r.operations / 10**power for r in best],
                 format=",.0f",
             ),
-            Column(name="operations", values=[r.operations for r in best], format=".3g"),
-            Column(name="bits per base", values=[r.bits_per_base for r in best], format=".4f"),
-            Column(name="±", values=[r.bits_per_base_error for r in best], format=".4f"),
             Column(name="seconds", values=[r.seconds for r in best], format=",.0f"),
+            Column(name="bits per base", values=[r.bits_per_base for r in best], format=".4f"),
+            Column(name="±", values=errors, format=".4f"),
         ],
-        caption="Operations per token are those of a forward pass. ± is the standard error over "
-        "held-out windows.",
+        caption="± is the standard error over held-out windows.",
     )

@@ -101,6 +101,8 @@ class Scale:
         The same ends in pixels.
     ticks
         Round numbers between them.
+    powers
+        Whether data units are decimal logarithms, and labels are to be what they are of.
     """
 
     low: float
@@ -108,6 +110,7 @@ class Scale:
     start: float
     end: float
     ticks: tuple[float, ...]
+    powers: bool = False
 
     def __call__(self, value: float) -> float:
         """Return the pixel of `value`."""
@@ -115,8 +118,8 @@ class Scale:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The ticks as text, all with equally many decimals."""
-        return tick_labels(self.ticks)
+        """The ticks as text, all with equally many decimals, or as powers of ten."""
+        return tuple(map(power_label, self.ticks)) if self.powers else tick_labels(self.ticks)
 
 
 def round_scale(
@@ -158,6 +161,58 @@ def round_scale(
     if not snug:
         low, high = ticks[0], ticks[-1]
     return Scale(low, high, start, end, ticks)
+
+
+def power_scale(low: float, high: float, start: float, end: float) -> Scale:
+    """Choose a snug scale for decimal logarithms, with ticks at 1, 2 and 5 times powers of ten.
+
+    Fewer where the range is wide, more where it holds less than two of these.
+
+    Parameters
+    ----------
+    low, high
+        Logarithms of the least and greatest value to show.
+    start, end
+        Pixels of the two ends.
+
+    Examples
+    --------
+    >>> power_scale(9.9, 11.1, 0, 100).labels
+    ('10¹⁰', '2·10¹⁰', '5·10¹⁰', '10¹¹')
+    >>> power_scale(2, 8, 0, 100).labels
+    ('100', '1,000', '10,000', '100,000', '10⁶', '10⁷', '10⁸')
+    """
+    if low == high:
+        low, high = low - 0.2, high + 0.2
+    ticks: tuple[float, ...] = ()
+    for factors in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        every = max(1, math.ceil((high - low) / 7))
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        places = [p + math.log10(f) for p in powers if not p % every for f in factors]
+        ticks = tuple(place for place in places if low - 1e-9 <= place <= high + 1e-9)
+        if len(ticks) > 3:
+            break
+    return Scale(low, high, start, end, ticks, powers=True)
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power_label(power: float) -> str:
+    """Write the number that has this decimal logarithm, from a million on as a power of ten.
+
+    Examples
+    --------
+    >>> import math
+    >>> [power_label(math.log10(x)) for x in (0.2, 25_000, 3e11, 1e12)]
+    ['0.2', '25,000', '3·10¹¹', '10¹²']
+    """
+    if -3 < power < 6 - 1e-9:
+        return f"{round(10**power, 4):,.10g}"
+    whole = math.floor(power + 1e-9)
+    factor = f"{10 ** (power - whole):.3g}"
+    raised = f"10{str(whole).translate(_RAISED)}"
+    return raised if factor == "1" else f"{factor}·{raised}"
 
 
 def tick_labels(ticks: Sequence[float]) -> tuple[str, ...]:

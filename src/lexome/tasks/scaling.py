@@ -10,7 +10,7 @@ sequence. Sizes count the parameters of the layers: embeddings differ with the v
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lexome.model import Model
 from lexome.sequence import Interval
 from lexome.tasks.markov import best_markov
 from lexome.tasks.operations import TRAINING, operations_per_token
+from lexome.tasks.power_law import PowerLaw, fit_power_law
 from lexome.tasks.study_folder import claim_study, share_letters, write_study
 from lexome.training.letters import Letters, encode_letters
 from lexome.training.pretraining import Pretraining, pretrain
@@ -119,6 +120,7 @@ class ScalingPlan:
     parameters: tuple[int, ...] = (40_000, 120_000)
     tokens: tuple[int, ...] = (500_000, 1_000_000)
     learning_rates: tuple[float, ...] = (3e-3,)
+    rate_from_smallest: bool = False
     length_bp: int = 512
     batch_size: int = 16
     pretraining: Mapping[str, Any] = field(default_factory=dict)
@@ -183,8 +185,9 @@ class Scaling:
         Letters that could be learnt from.
     held_out_windows
         Windows that `bits_per_base` was measured on.
-    markov_order, markov_bits_per_base
-        The best interpolated Markov model of the same training letters, on all that is held out.
+    markov
+        Bits per base of interpolated Markov models of the same training letters on all that is
+        held out, by their order.
     seconds
         Of everything, this time.
     """
@@ -193,9 +196,37 @@ class Scaling:
     results: tuple[ScalingResult, ...]
     training_bases: int
     held_out_windows: int
-    markov_order: int
-    markov_bits_per_base: float
+    markov: Mapping[int, float]
     seconds: float
+
+    @property
+    def markov_order(self) -> int:
+        """The order of the best Markov model."""
+        return min(self.markov, key=lambda order: self.markov[order])
+
+    @property
+    def markov_bits_per_base(self) -> float:
+        """Bits per base of the best Markov model."""
+        return self.markov[self.markov_order]
+
+    @property
+    def laws(self) -> dict[str, PowerLaw]:
+        """Bits per base over operations of each title, where its `front` allows a fit."""
+        fits = {}
+        for title in dict.fromkeys(r.title for r in self.best):
+            front = self.front(title)
+            fits[title] = fit_power_law(
+                [r.operations for r in front], [r.bits_per_base for r in front]
+            )
+        return {title: law for title, law in fits.items() if law is not None}
+
+    def front(self, title: str) -> list[ScalingResult]:
+        """Return what is better than all that is cheaper of the same family, cheapest first."""
+        kept: list[ScalingResult] = []
+        for each in sorted(self.best, key=lambda r: r.operations):
+            if each.title == title and (not kept or each.bits_per_base < kept[-1].bits_per_base):
+                kept.append(each)
+        return kept
 
     @property
     def best(self) -> tuple[ScalingResult, ...]:
@@ -325,8 +356,12 @@ def run_scaling(
     """
     began = time.monotonic()
     _check(plan)
-    jobs = list(_jobs(plan))  # all sizes are solved for before the first training
-    claim_study(plan, may_change={"families", "parameters", "tokens", "learning_rates"})
+    solved = {  # for all of them before the first training
+        (family, size): solve_shape(family, size, plan.length_bp)
+        for size in sorted(plan.parameters)
+        for family in plan.families
+    }
+    claim_study(plan, may_change=_MAY_CHANGE)
     letters = encode_letters(plan.fasta, plan.out / "cache")
     parts = split(letters, regions=plan.regions, validation=plan.validation)
     training = subtracted(parts.training, parts.held_out)
@@ -347,19 +382,17 @@ def run_scaling(
     )
     results: list[ScalingResult] = []
     study: Scaling | None = None
-    for number, (family, size, sizes, tokens, rate) in enumerate(jobs):
-        title = families()[family].title
-        say(f"{title}, {size:,} parameters, {tokens:,} tokens ({number + 1} of {len(jobs)})")
+    for family, size, tokens, rate in _jobs(plan, results):
+        say(f"{families()[family].title}, {size:,} parameters, {tokens:,} tokens, rate {rate:g}")
         folder = plan.out / family / str(size) / f"{tokens}-{rate:g}"
-        run = _train(plan, folder, family, sizes, tokens, rate, progress=progress)
+        run = _train(plan, folder, family, solved[family, size], tokens, rate, progress=progress)
         results.append(_result(plan, run, family, size, rate))
         study = Scaling(
             out=plan.out,
             results=tuple(results),
             training_bases=bases,
             held_out_windows=len(np.load(run.model.parent / "windows" / "last.npy")),
-            markov_order=markov.best_order,
-            markov_bits_per_base=markov.best_bits_per_base,
+            markov=markov.bits_per_base,
             seconds=round(time.monotonic() - began, 3),
         )
         write_study(study, results, "scaling")
@@ -373,6 +406,7 @@ _OWN = {  # arguments of `pretrain` that the study itself gives
     *("warmup_steps", "length_warmup", "seed", "progress", "resume"),
 }
 _WARM_UP = 0.05  # share of the steps
+_MAY_CHANGE = {"families", "parameters", "tokens", "learning_rates", "rate_from_smallest"}
 
 
 def _check(plan: ScalingPlan) -> None:
@@ -398,14 +432,22 @@ def _check(plan: ScalingPlan) -> None:
         pick("setting of pretraining", name, known)
 
 
-def _jobs(plan: ScalingPlan) -> Iterator[tuple[str, int, dict[str, Any], int, float]]:
-    """Yield family, size asked for, sizes, tokens and learning rate; small and short ones first."""
+def _jobs(
+    plan: ScalingPlan, results: Sequence[ScalingResult]
+) -> Iterator[tuple[str, int, int, float]]:
+    """Yield family, size asked for, tokens and learning rate; small and short ones first.
+
+    `results` grows with what was yielded; with `rate_from_smallest`, larger budgets wait for it.
+    """
     for size in sorted(plan.parameters):
-        solved = {family: solve_shape(family, size, plan.length_bp) for family in plan.families}
         for tokens in sorted(plan.tokens):
             for family in plan.families:
-                for rate in plan.learning_rates:
-                    yield family, size, solved[family], tokens, rate
+                rates = plan.learning_rates
+                if plan.rate_from_smallest and tokens > min(plan.tokens):
+                    first = [r for r in results if (r.family, r.size) == (family, size)]
+                    rates = (min(first, key=lambda r: r.bits_per_base).learning_rate,)
+                for rate in rates:
+                    yield family, size, tokens, rate
 
 
 def _texts(letters: Letters, spans: np.ndarray) -> Iterator[str]:
