@@ -101,13 +101,13 @@ def test_the_best_learning_rate_stands_for_a_model(study):
     assert both.best == study.results
 
 
-def test_the_rate_of_the_smallest_budget_is_taken_for_larger_ones(plan, tmp_path):
+def test_the_rate_of_the_smallest_budget_and_the_next_are_taken_for_larger_ones(plan, tmp_path):
     found = run_scaling(
         replace(
             plan,
             out=tmp_path,
             families=("hyenadna", "evo"),
-            learning_rates=(1e-9, 5e-3),
+            learning_rates=(1e-9, 1e-7, 5e-3),
             rate_from_smallest=True,
         ),
         lambda line: None,
@@ -115,8 +115,9 @@ def test_the_rate_of_the_smallest_budget_is_taken_for_larger_ones(plan, tmp_path
     )
     tried = {(r.family, r.tokens, r.learning_rate) for r in found.results}
     families = {"hyenadna", "evo"}
-    small = {(family, 128, rate) for family in families for rate in (1e-9, 5e-3)}
-    assert tried == small | {(family, 256, 5e-3) for family in families}
+    small = {(family, 128, rate) for family in families for rate in (1e-9, 1e-7, 5e-3)}
+    large = {(family, 256, rate) for family in families for rate in (1e-7, 5e-3)}
+    assert tried == small | large
 
 
 def test_a_front_leaves_out_what_is_dearer_and_worse_and_laws_go_through_it(study):

@@ -68,7 +68,8 @@ def scaling(
         Every model is trained at each; the best on what is held out stands for it.
     rate_from_smallest
         Whether all learning rates are tried with the smallest budget only, and each model is
-        trained with the larger ones at the rate that was best for it there.
+        trained with the larger ones at the rate that was best for it there and at the next lower
+        one, since long trainings bear less.
     length_bp
         Letters of a window.
     batch_size
@@ -168,7 +169,7 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
         rates = ", ".join(f"{rate:g}" for rate in sorted(plan.learning_rates))
         how = (
             f"Each model was trained with the smallest budget at learning rates of {rates}, and "
-            "with the larger ones at the rate that was best for it there"
+            "with the larger ones at the rate that was best for it there and the next lower one"
             if plan.rate_from_smallest
             else f"Each model was trained at learning rates of {rates}"
         )

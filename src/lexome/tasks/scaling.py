@@ -442,10 +442,12 @@ def _jobs(
     for size in sorted(plan.parameters):
         for tokens in sorted(plan.tokens):
             for family in plan.families:
-                rates = plan.learning_rates
+                rates: tuple[float, ...] = plan.learning_rates
                 if plan.rate_from_smallest and tokens > min(plan.tokens):
                     first = [r for r in results if (r.family, r.size) == (family, size)]
-                    rates = (min(first, key=lambda r: r.bits_per_base).learning_rate,)
+                    best = min(first, key=lambda r: r.bits_per_base).learning_rate
+                    lower = [rate for rate in rates if rate < best]
+                    rates = (best, *([max(lower)] if lower else []))
                 for rate in rates:
                     yield family, size, tokens, rate
 
