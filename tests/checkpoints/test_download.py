@@ -2,7 +2,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from lexome.catalog import load
 from lexome.checkpoints.download import fetch_dataset, fetch_hub
@@ -47,6 +52,7 @@ def test_a_release_name_and_a_hub_id_load(hub):
     ("kind", "ours", "words"),
     [
         (OSError, Offline, "hf download songlab/x"),
+        (HfHubHTTPError.__bases__[0], Offline, "hf download songlab/x"),
         (RepositoryNotFoundError, CheckpointError, "the hub has no"),
         (GatedRepoError, CheckpointError, "Accept them on its page"),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from lexome.cli.arguments import bind, shell_type
+from lexome.cli.arguments import bind, in_flags, shell_type
 from lexome.core import InputError, UnknownName
 
 
@@ -71,6 +71,29 @@ def complaint(*tokens: str) -> str:
 )
 def test_types_are_reduced_to_what_a_shell_can_say(given, reduced):
     assert shell_type(given) == reduced
+
+
+@pytest.mark.parametrize("tokens", [("gpn", "-"), ("gpn", "--source", "-"), ("gpn", "--source=-")])
+def test_a_lone_dash_is_a_value(tokens):
+    assert bound(*tokens) == {"model": "gpn", "source": "-"}
+    assert bound("gpn", "a.fa", "-")["genome"] == Path("-")
+    assert "unexpected '-'" in complaint("gpn", "a.fa", "b.fa", "-")
+    assert '"-"' in complaint("gpn", "a.fa", "--threshold", "-")
+
+
+@pytest.mark.parametrize(
+    ("message", "in_a_shell"),
+    [
+        ("Pass both_strands=False or source='-'.", "Pass --no-both-strands or --source '-'."),
+        ("Raise threshold, or give batch=16.", "Raise threshold, or give --batch 16."),
+        ("both_strands is for variants; name both_strands.fa", None),
+        ("'both_strands' is no column, nor a/both_strands", None),
+        ("no_such=True is no argument", "no_such=True is no argument"),
+    ],
+)
+def test_errors_name_flags(message, in_a_shell):
+    in_a_shell = in_a_shell or message.replace("both_strands is", "--both-strands is")
+    assert in_flags(message, score) == in_a_shell
 
 
 def test_positions_and_flags_give_the_same_arguments():

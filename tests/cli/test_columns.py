@@ -22,7 +22,7 @@ def embed(
     """Embed sequences.
 
     A paragraph that is
-    wrapped in the source, with ``code``:
+    wrapped in the source, with ``code`` of :func:`lexome.embed`:
 
     - one thing
     - another
@@ -56,7 +56,7 @@ Usage: lexome embed SOURCE --low LOW [OPTIONS]
 
 Embed sequences.
 
-A paragraph that is wrapped in the source, with code:
+A paragraph that is wrapped in the source, with code of lexome.embed:
 
 - one thing
 - another

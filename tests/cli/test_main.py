@@ -28,12 +28,14 @@ def _greet(name: str, *, times: int = 1) -> str:
     return " ".join([f"hello {name}"] * times)
 
 
-def _fail(how: str) -> None:
+def _fail(how: str, *, out: str | None = None, resume: bool = True) -> None:
     error = {
         "user": InputError("3 letters were given. Expected 4. Add one."),
         "missing": FileNotFoundError(2, "No such file or directory", "genome.fa"),
         "forbidden": PermissionError(13, "Permission denied", "genome.fa"),
         "folder": IsADirectoryError(21, "Is a directory", "genomes"),
+        "full": OSError(28, "No space left on device"),
+        "flags": InputError("out.fa is large. Pass resume=False, or name another with out=."),
         "ctrl-c": KeyboardInterrupt(),
         "ours": ZeroDivisionError("bug"),
     }[how]
@@ -91,6 +93,16 @@ def test_an_unknown_command_gets_a_suggestion(commands, capsys):
             "error: no permission for 'genome.fa'. Check who owns it.\n  while reading chr2\n",
         ),
         ("folder", "error: genomes: Is a directory\n  while reading chr2\n"),
+        (
+            "full",
+            "error: the disk is full. Make room, or give an output elsewhere; then run it again."
+            "\n  while reading chr2\n",
+        ),
+        (
+            "flags",
+            "error: out.fa is large. Pass --no-resume, or name another with --out."
+            "\n  while reading chr2\n",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_message_without_traceback(how, message, commands, capsys):
@@ -100,6 +112,13 @@ def test_a_users_mistake_is_one_message_without_traceback(how, message, commands
 
 def test_ctrl_c_exits_with_130(commands, capsys):
     assert main(["fail", "ctrl-c"], commands) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_says_whether_the_same_command_goes_on(commands, capsys):
+    assert main(["fail", "ctrl-c", "--out", "x.tsv"], commands) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+    assert main(["fail", "ctrl-c", "--out", "x.tsv", "--no-resume"], commands) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 

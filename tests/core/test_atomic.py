@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lexome.core import atomic_path
+from lexome.core import InputError, atomic_path, free_path
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path: Path):
@@ -38,3 +38,12 @@ def test_a_new_file_is_as_readable_as_any_other(tmp_path: Path):
     with atomic_path(target) as temporary:
         temporary.write_text("")
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_what_is_there_is_replaced_only_on_request(tmp_path: Path):
+    target = tmp_path / "scores.tsv"
+    assert free_path(target, overwrite=False) == target
+    target.touch()
+    assert free_path(str(target), overwrite=True) == target
+    with pytest.raises(InputError, match=r"scores.tsv is there already. Pass overwrite=True"):
+        free_path(target, overwrite=False)

@@ -180,6 +180,8 @@ def test_one_vector_per_token_is_refused_at_the_end_too(tmp_path, name):
 
 
 def test_an_unknown_format_is_refused_before_the_work_begins():
+    with pytest.raises(UnknownName, match=r"scores has no suffix .* \.tsv, \.csv, \.parquet"):
+        writer_for("scores")
     with pytest.raises(UnknownName, match=r"no output format named '\.xlsx'.*\.tsv"):
         writer_for("out.xlsx")
 

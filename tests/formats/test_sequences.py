@@ -143,7 +143,9 @@ def test_a_file_that_is_not_there_is_named_at_once(tmp_path):
 def test_a_sequence_in_the_place_of_a_file_is_met_with_advice():
     with pytest.raises(InputError, match="no file ACGT") as caught:
         read_sequences("ACGT")
-    assert caught.value.__notes__ == ["To give sequences themselves, pass a list of them."]
+    assert caught.value.__notes__ == [
+        "To give sequences themselves, pass a list of them, or write them to - (stdin)."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_a_sequence_in_the_place_of_a_file_is_met_with_advice():
     [
         ("a.vcf.gz", "It holds variants"),
         ("a.bam", "samtools fastq"),
+        ("a.gff3", "features, not sequences"),
         ("a.h5ad", "It holds cells"),
         ("a.xyz", "a suffix that says no format, and its content looks like none"),
     ],

@@ -97,6 +97,7 @@ def test_effects_are_those_of_the_genetic_code(causal):
         "A12G": "synonymous",
     }
     assert {name: found[name]["effect"] for name in kinds} == kinds
+    assert [found[name]["protein"] for name in ("A1G", "T2A", "T10C")] == ["M1M", "M1K", "*4Q"]
     other = by_mutation(coding_effects(causal, [CDS], genetic_code=4))
     assert (found["G9A"]["effect"], other["G9A"]["effect"]) == ("stop gained", "synonymous")
 
@@ -108,11 +109,13 @@ def test_rna_keeps_its_letters():
     assert len(rows) == 63
 
 
-def test_records_that_are_no_coding_sequences_are_named_and_left_out(causal):
+def test_records_that_are_no_coding_sequences_are_named_and_left_out(causal, capsys):
     found = coding_effects(causal, [("good", CDS), ("odd", CDS + "A"), ("inside", "ATGTAAATG")])
     assert {row["id"] for row in found.rows} == {"good"}
     assert set(found.refused) == {"odd", "inside"}
-    assert "inside was refused: it has the stop codon TAA as codon 2 of 3" in str(found)
+    told = capsys.readouterr().err
+    assert "inside is no coding sequence: it has the stop codon TAA as codon 2 of 3" in told
+    assert str(found).startswith("id\tmutation\tcodon\tbefore\tafter\tprotein\teffect\tscore\ngood")
     with pytest.raises(InputError, match="1 more than a multiple of 3"):
         coding_effects(causal, [CDS + "A"])
     with pytest.raises(InputError, match="whole=False"):

@@ -91,7 +91,8 @@ def _fetched(source: str, download: Callable[[dict[str, str | None]], str], **ki
             f"the hub has no {source!r} (or it is private). Check the name, or log in with "
             "`hf auth login`."
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, *HfHubHTTPError.__bases__, OSError) as error:
+        # The bases are what the hub's HTTP library raises, whichever it is, where nobody answers.
         cached = _cached(repository, revision, kind)
         if cached is not None:
             return cached

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cyclopts.argument import ArgumentCollection
 
 CONFIG = "config"  # the one option every command has beside its function's parameters
+_STDIN = "\0-"  # what cyclopts reads instead of a lone dash, which it takes for an option
 
 _SCALARS = {str, int, float, bool, Path, NoneType}
 _LISTS = {list, Sequence, Iterable, Collection}
@@ -73,13 +74,50 @@ def bind(
     app.default(shell)
     app["--help"].show = False
     try:
-        chosen, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        words = [_STDIN if token == "-" else token for token in tokens]
+        chosen, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise InputError(f"{_complaint(error)} See: {program} --help") from None
+        complaint = _complaint(error).replace(repr(_STDIN), "'-'").replace(_STDIN, "-")
+        raise InputError(f"{complaint} See: {program} --help") from None
     if chosen is not shell:  # cyclopts answers --help with a function that prints it
         chosen(*bound.args, **bound.kwargs)
         return None
-    return {name: value for name, value in bound.arguments.items() if name != CONFIG}
+    return {name: _dash(value) for name, value in bound.arguments.items() if name != CONFIG}
+
+
+def _dash(value: object) -> object:
+    """Turn what stood in for a lone dash into one again."""
+    if isinstance(value, list):
+        return [_dash(each) for each in value]
+    return type(value)("-") if isinstance(value, str | Path) and str(value) == _STDIN else value
+
+
+def in_flags(message: str, function: Callable[..., object]) -> str:
+    """Say in a shell's words what a message says of a function's arguments.
+
+    Examples
+    --------
+    >>> def embed(source, *, upper=False, max_unknown=0.5): ...
+    >>> in_flags("Pass upper=True, or raise max_unknown.", embed)
+    'Pass --upper, or raise --max-unknown.'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found["name"].replace("_", "-"), found["value"]
+        match value:
+            case "True":
+                return f"--{name}"
+            case "False":
+                return f"--no-{name}"
+            case None if "_" not in found["name"]:
+                return found[0]  # perhaps no name but a word of the sentence
+            case _:
+                return f"--{name} {value}" if value else f"--{name}"
+
+    names = "|".join(sorted(inspect.signature(function).parameters, key=len, reverse=True))
+    value = r"""'[^']*'|"[^"]*"|[\w+]*(?:[.-]\w+)*"""
+    argument = rf"""(?<![\w./'"=-])(?P<name>{names})(?:=(?P<value>{value})|(?![\w/'"(=]|\.\w))"""
+    return re.sub(argument, flag, message) if names else message
 
 
 def shell_type(annotation: Any) -> Any:

@@ -28,7 +28,8 @@ def prose(docstring: str) -> str:
 def _plain(text: str) -> str:
     """Join wrapped lines, keep list items apart, and drop the marks of code."""
     lines = re.sub(r"\n\s*(?=[-*] )", "\0", text.strip())
-    return "\n".join(" ".join(line.split()) for line in lines.split("\0")).replace("`", "")
+    plain = "\n".join(" ".join(line.split()) for line in lines.split("\0"))
+    return re.sub(r":\w+:(?=`)", "", plain).replace("`", "")  # :func:`f` is Sphinx's way of `f`
 
 
 class Columns:

@@ -1,5 +1,7 @@
 """`lexome COMMAND ...`: each command is one Python function, with that function's arguments."""
 
+import errno
+import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -86,10 +88,10 @@ def main(
         # Python flushes standard output once more at exit; give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
+        print("; ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
     except (LexomeError, OSError) as error:
         if debug:
@@ -110,12 +112,21 @@ def _run(tokens: list[str], commands: Mapping[str, tuple[str, str]]) -> None:
     module, _, attribute = commands[name][0].partition(":")
     function = getattr(import_module(module), attribute)
 
-    from lexome.cli.arguments import bind
+    from lexome.cli.arguments import bind, in_flags
 
     given = bind(function, tokens[1:], f"lexome {name}")
     if given is None:
         return
-    result = function(**given)
+    try:
+        result = function(**given)
+    except LexomeError as error:
+        error.args = tuple(in_flags(str(each), function) for each in error.args)
+        raise
+    except KeyboardInterrupt:
+        goes_on = "resume" in inspect.signature(function).parameters and given.get("resume", True)
+        if goes_on and given.get("out"):
+            raise KeyboardInterrupt("the same command goes on from here") from None
+        raise
     if result is not None:
         print(result)
 
@@ -152,6 +163,8 @@ def _message(error: LexomeError | OSError) -> str:
             text = f"there is no file {path!r}. Check the path."
         case PermissionError(filename=str(path)):
             text = f"no permission for {path!r}. Check who owns it."
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            text = "the disk is full. Make room, or give an output elsewhere; then run it again."
         case OSError(filename=str(path), strerror=str(reason)):
             text = f"{path}: {reason}"
         case _:

@@ -1,6 +1,6 @@
 """Errors, names, extras, atomic files, precision and provenance; imports nothing of ours."""
 
-from lexome.core.atomic import atomic_path
+from lexome.core.atomic import atomic_path, free_path
 from lexome.core.errors import (
     CheckpointError,
     CheckpointMismatch,
@@ -30,6 +30,7 @@ __all__ = [
     "UnknownName",
     "UnsafeCheckpoint",
     "atomic_path",
+    "free_path",
     "nearest",
     "need",
     "pick",

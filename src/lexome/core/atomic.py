@@ -6,6 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lexome.core.errors import InputError
+
+
+def free_path(path: str | Path, *, overwrite: bool) -> Path:
+    """Return a path that may be written.
+
+    Raises
+    ------
+    InputError
+        If something is there already and `overwrite` is false.
+    """
+    if Path(path).exists() and not overwrite:
+        raise InputError(
+            f"{path} is there already. Pass overwrite=True to replace it, or give another output."
+        )
+    return Path(path)
+
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:

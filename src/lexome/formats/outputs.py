@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 
-from lexome.core import InputError, atomic_path, need, pick
+from lexome.core import InputError, UnknownName, atomic_path, need, pick
 from lexome.core.json_files import write_json
 from lexome.formats.fasta import write_fasta
 from lexome.formats.records import SequenceRecord
@@ -50,7 +50,13 @@ def writer_for(path: str | Path, *, ragged: bool = False) -> Writer:
     MissingExtra
         If the format needs a package that is not installed.
     """
-    suffix = pick("output format", bare_suffix(path), OUTPUT_WRITERS)
+    suffix = bare_suffix(path)
+    if not suffix:
+        raise UnknownName(
+            f"{path} has no suffix that says a format. Expected one of "
+            f"{', '.join(OUTPUT_WRITERS)}; name a file with it."
+        )
+    suffix = pick("output format", suffix, OUTPUT_WRITERS)
     if ragged and suffix not in _FOR_RAGGED:
         raise _not_for_ragged(path)
     if suffix in {".parquet", ".pq"}:

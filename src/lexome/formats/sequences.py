@@ -34,6 +34,10 @@ _OTHER_SUFFIXES = {
     ".cram": "Turn its reads into FASTQ with `samtools fastq`.",
     ".sam": "Turn its reads into FASTQ with `samtools fastq`.",
     ".h5ad": "It holds cells, not sequences: give it to a model of cells.",
+    **dict.fromkeys(
+        (".gff", ".gff3", ".gtf"),
+        "It holds features, not sequences: give the genome, or a BED of them with a genome.",
+    ),
     ".gb": "Turn it into FASTA, e.g. with `seqret`.",
     ".gbk": "Turn it into FASTA, e.g. with `seqret`.",
     ".2bit": "Turn it into FASTA with `twoBitToFa`.",
@@ -104,7 +108,9 @@ def _from_file(
             existing_file(path)
         except InputError as error:
             if not suffix:
-                error.add_note("To give sequences themselves, pass a list of them.")
+                error.add_note(
+                    "To give sequences themselves, pass a list of them, or write them to - (stdin)."
+                )
             raise
         if suffix in _OTHER_SUFFIXES:
             raise InputError(

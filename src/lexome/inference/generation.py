@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from lexome.blocks import DecodeCache
 from lexome.catalog import families, releases
-from lexome.core import InputError, UnknownLetters
+from lexome.core import InputError, UnknownLetters, free_path
+from lexome.core.messages import counted
 from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
 from lexome.formats.streams import bare_suffix
 from lexome.inference.batching import plan_batches, progress_bar
@@ -331,7 +332,7 @@ def generate(
     if progress or (progress is None and (out is not None or sys.stderr.isatty())):
         seconds = time.perf_counter() - began
         print(
-            f"{rows:,} sequences, {tokens:,} tokens in {seconds:.1f} s "
+            f"{counted(rows, 'sequence')}, {counted(tokens, 'token')} in {seconds:.1f} s "
             f"({tokens / seconds:,.0f} a second)",
             file=sys.stderr,
         )
@@ -412,7 +413,7 @@ def _requests(
         if tokenizer.measure_unknown(text, encoded)[0]:
             raise UnknownLetters(
                 f"the prompt {record.id!r} has letters that {model.name} does not know "
-                f"({text[:40]!r}). {advise(tokenizer, text)}"
+                f"({text[:40]!r}). {advise(tokenizer, text, some_allowed=False)}"
             )
         if text and not len(encoded["input_ids"]):
             raise InputError(
@@ -668,10 +669,7 @@ def _store(
     resume: bool,
     overwrite: bool,
 ) -> RowStore:
-    if Path(out).exists() and not overwrite:
-        raise InputError(
-            f"{out} is there already. Pass overwrite=True to replace it, or give another output."
-        )
+    free_path(out, overwrite=overwrite)
     decides = fingerprint(model, source, None, settings)
     if not isinstance(source, Path):
         decides["prompts"] = hashlib.sha256(repr(source).encode()).hexdigest()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lexome.core import InputError
+from lexome.core.messages import tab_table
 from lexome.formats import Genome
 from lexome.inference.batching import (
     batches,
@@ -132,12 +133,7 @@ class Likelihoods:
 
     def __str__(self) -> str:
         """Return the rows as a tab-separated table."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        lines = ["\t".join(names)]
-        for row in self.rows:
-            cells = ("" if row.get(name) is None else str(row[name]) for name in names)
-            lines.append("\t".join(cells))
-        return "\n".join(lines)
+        return tab_table(self.rows)
 
 
 def score_sequences(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lexome.core import InputError, pick
+from lexome.core import InputError, free_path, pick
 from lexome.formats import StoredRows, Writer, writer_for
 from lexome.formats.outputs import write_npz
 from lexome.formats.streams import bare_suffix, writing
@@ -40,11 +40,7 @@ def checked_positions(
             f"out and positions are both {out}. Expected two files, one with a row for each "
             "record, one with a row for each token; name another."
         )
-    if Path(positions).exists() and not overwrite:
-        raise InputError(
-            f"{positions} is there already. Pass overwrite=True to replace it, or give another "
-            "output."
-        )
+    free_path(positions, overwrite=overwrite)
     return form
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexome.core import InputError
+from lexome.core.messages import tab_table
 from lexome.formats import Genome
 from lexome.inference.batching import token_budget
 from lexome.inference.letters import join_values
@@ -62,12 +63,7 @@ class Predictions:
 
     def __str__(self) -> str:
         """Return the predictions as a tab-separated table."""
-        names = ["id", "status", *self.columns]
-        cells = (
-            "\t".join("" if row[name] is None else str(row[name]) for name in names)
-            for row in self.rows
-        )
-        return "\n".join(["\t".join(names), *cells])
+        return tab_table(self.rows, ["id", "status", *self.columns])
 
 
 def predict(

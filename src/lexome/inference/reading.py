@@ -370,8 +370,16 @@ def _sample(content: Any) -> str:
     return ", ".join(map(str, content.genes[content.indices][:3]))
 
 
-def advise(tokenizer: Tokenizer, sample: str) -> str:
-    """Say what helps where the letters or genes of a sample are unknown to a tokenizer."""
+def advise(tokenizer: Tokenizer, sample: str, *, some_allowed: bool = True) -> str:
+    """Say what helps where the letters or genes of a sample are unknown to a tokenizer.
+
+    Parameters
+    ----------
+    tokenizer, sample
+        Who does not know what.
+    some_allowed
+        Whether `max_unknown` of what was asked for allows a share of them.
+    """
     if tokenizer.item == "cell":
         return (
             "Expected gene names as the model's vocabulary has them; name the column of .var that "
@@ -390,7 +398,8 @@ def advise(tokenizer: Tokenizer, sample: str) -> str:
     for remedy, mended in remedies.items():
         if 2 * unknown(mended) < unknown(sample):
             return remedy
-    return "Check that the letters are those of the model's alphabet, or raise max_unknown."
+    check = "Check that the letters are those of the model's alphabet"
+    return f"{check}, or raise max_unknown." if some_allowed else f"{check}."
 
 
 def known_thymine(model: Model) -> str | None:

@@ -18,7 +18,8 @@ import numpy as np
 
 from lexome import __version__
 from lexome.catalog import load
-from lexome.core import InputError, UnknownLetters
+from lexome.core import InputError, UnknownLetters, free_path
+from lexome.core.messages import counted
 from lexome.formats import RowStore, file_fingerprint, writer_for
 from lexome.formats.store import Arrays, Row, Writer
 from lexome.inference.batching import ahead, progress_bar, windows
@@ -116,7 +117,7 @@ class Summary:
         '3 records, 1 refused (1 empty), 60 bases (2 unknown) in 2.0 s'
         """
         refused = ", ".join(f"{count:,} {status}" for status, count in self.refused.items())
-        parts = [f"{self.records:,} records"]
+        parts = [counted(self.records, "record")]
         parts += [f"{sum(self.refused.values()):,} refused ({refused})"] if refused else []
         parts += [f"{self.cut:,} cut into overlapping pieces"] if self.cut else []
         parts += [f"{count:,} with {remark}" for remark, count in self.remarks.items()]
@@ -261,11 +262,15 @@ def run(
         raise
     if sample is not None and tally.refused[sample.status] == tally.records:
         raise UnknownLetters(
-            f"{model.name} knows too little of any of the {tally.records:,} records: "
+            f"{model.name} knows too little of {_any_of(tally.records)}: "
             f"{sample.unknown:,} of {sample.length:,} in {sample.id!r} are {sample.status} "
             f"({sample.sample[:40]}). {advise(tokenizer, sample.sample)}"
         )
     return tally.summary(store.out if store else None)
+
+
+def _any_of(records: int) -> str:
+    return "the only record" if records == 1 else f"any of the {records:,} records"
 
 
 class _Waiting:
@@ -397,11 +402,7 @@ def deliver(
         summary = work(sink=kept)
     else:
         writer = writer or writer_for(out, ragged=ragged)
-        if Path(out).exists() and not overwrite:
-            raise InputError(
-                f"{out} is there already. Pass overwrite=True to replace it, or give another "
-                "output."
-            )
+        free_path(out, overwrite=overwrite)
         with RowStore(out, settings, resume=resume, overwrite=overwrite) as store:
             summary = work(sink=store)
             store.finish(writer, provenance=made)

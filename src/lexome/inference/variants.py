@@ -18,7 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lexome.core import InputError, ReferenceMismatch
+from lexome.core import InputError, ReferenceMismatch, free_path
+from lexome.core.messages import counted, tab_table
 from lexome.formats import (
     Genome,
     InfoField,
@@ -145,7 +146,7 @@ class VariantSummary:
         """
         scored = sum(self.statuses.get(status, 0) for status in SCORED)
         rest = {k: n for k, n in self.statuses.items() if k not in SCORED}
-        parts = [f"{self.alleles:,} alleles", f"{scored:,} scored"]
+        parts = [counted(self.alleles, "allele"), f"{scored:,} scored"]
         remarks = {k: n for k, n in self.statuses.items() if k in SCORED and k != "ok"}
         parts += [f"{n:,} of them {k}" for k, n in remarks.items()]
         if rest:
@@ -189,8 +190,7 @@ class VariantScores:
         """Return the rows as a tab-separated table, positions 1-based."""
         rows = [_row(_Allele(score=score), self.columns) for score in self.rows]
         names = ["chrom", "pos", "id", "ref", "alt", "row", "status", *self.columns]
-        lines = ["\t".join("" if r[n] is None else str(r[n]) for n in names) for r in rows]
-        return "\n".join(["\t".join(names), *lines])
+        return tab_table(rows, names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,10 +326,7 @@ def score_variants(
         _refuse_wrong_genome(summary, reference)
         return VariantScores(rows=tuple(scores), columns=names, provenance=made, summary=summary)
     write = _writer(out, reader, columns, reference, info_prefix, both_strands=both_strands)
-    if Path(out).exists() and not overwrite:
-        raise InputError(
-            f"{out} is there already. Pass overwrite=True to replace it, or give another output."
-        )
+    free_path(out, overwrite=overwrite)
     source = variants if isinstance(variants, str | Path) else None
     marks = fingerprint(model, source, None, made)
     marks["genome_file"] = file_fingerprint(reference.path)
@@ -683,10 +680,11 @@ def _refuse_wrong_genome(summary: VariantSummary, genome: Genome) -> None:
     )
     if summary.alleles and wrong == summary.alleles:
         why = ", ".join(f"{n:,} {status}" for status, n in summary.statuses.items())
+        holds = f" {summary.out} holds the statuses." if summary.out else ""
         raise ReferenceMismatch(
-            f"no variant agrees with {genome.path.name} ({why}), so none was scored; {summary.out} "
-            f"holds the statuses. Its contigs are {', '.join(list(genome.contigs)[:3])} ... Give "
-            "the assembly that the variants were called on."
+            f"no variant agrees with {genome.path.name} ({why}), so none was scored. Its contigs "
+            f"are {', '.join(list(genome.contigs)[:3])} ... Give the assembly that the variants "
+            f"were called on.{holds}"
         )
 
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lexome.core import FormatError, InputError, pick
+from lexome.core import FormatError, InputError, free_path, pick
 from lexome.core.json_files import write_json
+from lexome.core.messages import counted, tab_table
 from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
 from lexome.formats.streams import bare_suffix
 from lexome.formats.table import DELIMITERS, PARQUET, open_table
@@ -36,6 +37,7 @@ Synonyms = Literal["mean", "best"]
 
 _BATCHES_TOGETHER = 8
 _LEAST_MEASURED = 3
+_SHOWN_FAULTS = 5
 _HGVS = re.compile(r"(\d+)([A-Z]+)>([A-Z]+)")
 _SEVERITY = {"synonymous": 0.0, "missense": -1.0, "start lost": -2.0, "stop lost": -2.0}
 
@@ -122,11 +124,10 @@ class CodingEffects:
     out: Path | None = None
 
     def __str__(self) -> str:
-        """Return the numbers of the run."""
-        lines = [f"{self.count:,} changes"]
-        lines += [f"{name} was refused: {why}" for name, why in list(self.refused.items())[:5]]
-        lines += [str(self.measured)] if self.measured else []
-        return "\n".join([*lines, *([str(self.out)] if self.out else [])])
+        """Return the rows as a tab-separated table, or where they are and what they agree with."""
+        if self.out is None:
+            return tab_table(self.rows)
+        return "\n".join([*([str(self.measured)] if self.measured else []), str(self.out)])
 
 
 def coding_effects(
@@ -238,11 +239,7 @@ def coding_effects(
         store, writer, done = None, None, 0
         if out is not None:
             writer = writer_for(out)
-            if Path(out).exists() and not overwrite:
-                raise InputError(
-                    f"{out} is there already. Pass overwrite=True to replace it, or give another "
-                    "output."
-                )
+            free_path(out, overwrite=overwrite)
             decides = fingerprint(model, source, None, made)
             store = RowStore(out, decides, resume=resume, overwrite=overwrite)
             stack.enter_context(store)
@@ -278,8 +275,7 @@ def coding_effects(
             store.finish(writer, provenance=made)
             if agreement is not None:
                 _write_agreement(Path(out or ""), agreement, made)
-    if refused and out is not None:
-        print(f"{len(refused):,} records are no coding sequences", file=sys.stderr)
+    _tell(refused, agreement if out is None else None)
     return CodingEffects(
         rows=tuple(kept),
         count=count,
@@ -288,6 +284,17 @@ def coding_effects(
         provenance=made,
         out=None if out is None else Path(out),
     )
+
+
+def _tell(refused: Mapping[str, str], agreement: Measured | None) -> None:
+    """Say on standard error what the rows do not say."""
+    for name, why in list(refused.items())[:_SHOWN_FAULTS]:
+        print(f"{name} is no coding sequence: {why}", file=sys.stderr)
+    if len(refused) > _SHOWN_FAULTS:
+        rest = counted(len(refused) - _SHOWN_FAULTS, "record")
+        print(f"... and {rest} more that are no coding sequences", file=sys.stderr)
+    if agreement is not None:
+        print(agreement, file=sys.stderr)
 
 
 def _check_tokens(model: Model) -> None:
@@ -475,7 +482,7 @@ def _row(
     best = int(np.argmax(found))
     before = site.record.sequence[3 * site.number : 3 * site.number + 3]
     after = options[best].codon
-    own, new = code.translate(before), code.translate(after)
+    own, new = _residue(site, before, code), _residue(site, after, code)
     return {
         "id": site.record.id,
         "mutation": name,
@@ -489,15 +496,25 @@ def _row(
 
 
 def _effect(site: _Site, before: str, after: str, code: GeneticCode) -> str:
-    own, new = code.translate(before), code.translate(after)
-    starts = [before.replace("U", "T") in code.starts, after.replace("U", "T") in code.starts]
-    if site.number == 0 and starts[0]:  # every start codon is read as M at the beginning
-        return "synonymous" if starts[1] else "start lost"
+    own, new = _residue(site, before, code), _residue(site, after, code)
+    if _is_start(site, before, code) and not _is_start(site, after, code):
+        return "start lost"
     if own == new:
         return "synonymous"
     if "*" in (own, new):
         return "stop gained" if new == "*" else "stop lost"
     return "missense"
+
+
+def _is_start(site: _Site, codon: str, code: GeneticCode) -> bool:
+    return site.number == 0 and codon.replace("U", "T") in code.starts
+
+
+def _residue(site: _Site, codon: str, code: GeneticCode) -> str:
+    """Return the amino acid of a codon; every start codon is read as M at the beginning."""
+    own = site.record.sequence[3 * site.number : 3 * site.number + 3]
+    starts = _is_start(site, own, code) and _is_start(site, codon, code)
+    return "M" if starts else code.translate(codon)
 
 
 def _name(text: str) -> str:
