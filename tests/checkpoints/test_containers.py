@@ -176,3 +176,129 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_weights(path, {"a": "no tensor"})  # type: ignore[dict-item]
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def sharded(folder, weight_map):
+    """Write TENSORS as two files and an index that says `weight_map` of them."""
+    save_file({"a": TENSORS["a"]}, folder / "one.safetensors")
+    save_file({"b": TENSORS["b"]}, folder / "two.safetensors")
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": weight_map}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "place", ["../one.safetensors", "/etc/one.safetensors", "..", "", "x" * 300, "a\0b", 3, None]
+)
+def test_an_index_may_only_name_files_beside_it(tmp_path, place):
+    (tmp_path / "in").mkdir()
+    save_file(TENSORS, tmp_path / "one.safetensors")
+    path = sharded(tmp_path / "in", {"a": "one.safetensors", "b": place})
+    with pytest.raises(FormatError, match=r"names (the shard|shards that are not there)"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": null}', "[" * 200_000])
+def test_an_index_without_a_table_is_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(content)
+    with pytest.raises(FormatError, match=r"index.json: (has no table|is no valid JSON)"):
+        read_weights(path)
+
+
+def test_an_index_that_names_itself_is_refused(tmp_path):
+    path = sharded(tmp_path, {"a": "model.safetensors.index.json"})
+    with pytest.raises(FormatError, match="Expected names of weight files"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "weight_map",
+    [
+        {"a": "one.safetensors"} | {"b": "one.safetensors"},
+        {"a": "one.safetensors", "b": "two.safetensors", "c": "two.safetensors"},
+        {"b": "two.safetensors", "c": "one.safetensors"},
+    ],
+)
+def test_an_index_and_its_shards_must_agree(tmp_path, weight_map):
+    with pytest.raises(FormatError, match="stands in only one of them"):
+        read_weights(sharded(tmp_path, weight_map))
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    path = sharded(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"})
+    save_file({"b": TENSORS["b"], "a": TENSORS["a"] + 1}, tmp_path / "two.safetensors")
+    with pytest.raises(FormatError, match=r"first: a in two\.safetensors"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(FormatError, match="git lfs pull"):
+        read_weights(path)
+
+
+class View:
+    """Pickles as a tensor of any shape over four numbers."""
+
+    def __init__(self, offset, shape, strides):
+        self.view = offset, shape, strides
+
+    def __reduce__(self):
+        storage = torch.zeros(4).storage()
+        return torch._utils._rebuild_tensor_v2, (storage, *self.view, False, OrderedDict())
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "view",
+    [
+        (0, (1 << 20, 1 << 12), (1 << 12, 1)),
+        (2, (2, 2), (2, 1)),
+        (0, (5,), (-1,)),
+        (-1, (2,), (1,)),
+        (0, (-3,), (1,)),
+    ],
+)
+def test_a_tensor_may_not_reach_beyond_its_storage(tmp_path, view, zipped):
+    path = tmp_path / "x.bin"
+    torch.save({"a": View(*view)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FormatError, match="in a storage of 4 numbers"):
+        read_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_views_within_their_storage_are_read(tmp_path):
+    path = tmp_path / "x.bin"
+    views = {
+        "a": (0, (2, 2), (1, 2)),
+        "b": (3, (7,), (0,)),
+        "c": (9, (0, 3), (3, 1)),
+        "d": (1, (), ()),
+    }
+    torch.save({name: View(*view) for name, view in views.items()}, path)
+    tensors = read_weights(path).tensors
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+        name: view[1] for name, view in views.items()
+    }
+
+
+def test_a_pickle_cannot_change_pytorchs_functions(tmp_path):
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    # Sets an attribute of what it was given: PROTO 2, GLOBAL, (None, {...}), BUILD, STOP.
+    path = tmp_path / "sly.bin"
+    name = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    path.write_bytes(b"\x80\x02" + name + b"N}X\x0c\x00\x00\x00__defaults__)s\x86b.")
+    with pytest.raises((FormatError, UnsafeCheckpoint)):
+        read_weights(path)
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
+
+
+def test_tensors_have_names_of_letters(tmp_path):
+    path = tmp_path / "x.bin"
+    torch.save({1: torch.zeros(2)}, path)
+    with pytest.raises(FormatError, match="calls a tensor 1"):
+        read_weights(path)

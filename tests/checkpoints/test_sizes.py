@@ -29,3 +29,9 @@ def test_what_is_written_is_read_again():
 def test_a_missing_size_is_not_guessed():
     with pytest.raises(KeyError, match="num_attention_heads"):
         read_sizes({"hidden_size": 8}, Config)
+
+
+@pytest.mark.parametrize("size", ["8", 8.0, True, None, [8], -8])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(ValueError, match=r"hidden_size is .* expected a whole number"):
+        read_sizes({"hidden_size": size, "num_attention_heads": 2}, Config, {"problem_type": None})

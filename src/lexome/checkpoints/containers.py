@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,9 @@ _INERT_PACKAGES = {
 }
 
 
+_POINTER = b"version https://git-lfs"  # how the files begin that stand for large ones
+
+
 class Inert:
     """Stands for an object of a pickle whose class is not imported; holds its state as data."""
 
@@ -92,6 +96,26 @@ class Inert:
         self.args = (*self.args, *values)
 
 
+def _guarded(found: Any) -> Any:
+    """Wrap PyTorch's functions: a pickle may set attributes of what it is given.
+
+    Tensors may not reach beyond their storage either, which would be made as large as they say.
+    """
+    if not isinstance(found, FunctionType):
+        return found
+
+    def call(*args: Any) -> Any:
+        if found.__name__.startswith("_rebuild_tensor"):
+            storage, offset, shape, strides = args[:4]
+            room = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+            reach = offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+            if min((offset, *shape, *strides)) < 0 or (0 not in shape and reach > room):
+                raise ValueError(f"a tensor of shape {tuple(shape)} in a storage of {room} numbers")
+        return found(*args)
+
+    return call
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = (module, name) in _ALLOWED
@@ -99,7 +123,7 @@ class _Unpickler(pickle.Unpickler):
         known |= module == "torch.storage" and name in {"UntypedStorage", "TypedStorage"}
         if known:
             module = "builtins" if module == "__builtin__" else module
-            return int if name == "long" else super().find_class(module, name)
+            return int if name == "long" else _guarded(super().find_class(module, name))
         if module.split(".")[0] in _INERT_PACKAGES:
             return type(name, (Inert,), {"__module__": "inert"})
         raise UnsafeCheckpoint(
@@ -225,16 +249,14 @@ def read_weights(path: Path, state: str | None = None) -> Weights:
         Key under which a training checkpoint keeps its tensors, such as ``"state_dict"``.
     """
     if path.name.endswith(".index.json"):
-        shards = sorted(set(_json(path)["weight_map"].values()))
-        missing = [s for s in shards if not (path.parent / s).is_file()]
-        if missing:
-            raise FormatError(path, f"names shards that are not there: {', '.join(missing)}.")
-        parts = [read_weights(path.parent / s, state) for s in shards]
-        tensors = {k: v for part in parts for k, v in part.tensors.items()}
-        places = {k: v for part in parts for k, v in part.places.items()}
-        spans = {k: v for part in parts for k, v in part.spans.items()}
-        files = tuple(path for part in parts for path in part.files)
-        return Weights(tensors=tensors, files=files, rest={}, places=places, spans=spans)
+        return _read_shards(path, state)
+    with path.open("rb") as handle:
+        if handle.read(len(_POINTER)) == _POINTER:
+            raise FormatError(
+                path,
+                "is a pointer of Git LFS and not the file that it stands for. Run `git lfs pull` "
+                "where it was cloned, or download the file itself.",
+            )
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as handle:
@@ -260,9 +282,47 @@ def read_weights(path: Path, state: str | None = None) -> Weights:
         raise FormatError(path, f"holds a {type(content).__name__}, expected a table of tensors.")
     tensors = {k: v.detach() for k, v in content.items() if isinstance(v, Tensor)}
     rest |= {k: v for k, v in content.items() if not isinstance(v, Tensor)}
+    if odd := [name for name in tensors if not isinstance(name, str)]:
+        raise FormatError(path, f"calls a tensor {odd[0]!r}, expected names of letters.")
     if not tensors:
         raise FormatError(path, f"holds no tensors, only {', '.join(map(str, list(rest)[:6]))}.")
     return Weights(tensors=tensors, files=(path,), rest=rest, places=dict.fromkeys(tensors, path))
+
+
+def _read_shards(path: Path, state: str | None) -> Weights:
+    """Read the files that an index names; each must hold what the index says, and no more."""
+    index = _json(path)
+    named = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(named, dict):
+        raise FormatError(path, "has no table `weight_map` of names and files. Get it again.")
+    shards = sorted({str(shard) for shard in named.values()})
+    if odd := [s for s in shards if not _is_plain(s) or s.endswith(".index.json")]:
+        raise FormatError(
+            path, f"names the shard {odd[0][:200]!r}. Expected names of weight files beside it."
+        )
+    if missing := [s for s in shards if not (path.parent / s).is_file()]:
+        raise FormatError(path, f"names shards that are not there: {', '.join(missing)}.")
+    parts = [read_weights(path.parent / s, state) for s in shards]
+    held = {(name, s) for part, s in zip(parts, shards, strict=True) for name in part.tensors}
+    if differing := sorted(held ^ set(named.items())):
+        name, shard = differing[0]
+        raise FormatError(
+            path,
+            f"and its shards differ in {len(differing)} places, first: {name} in {shard} stands in "
+            "only one of them. They belong to different models, or a download is incomplete.",
+        )
+    return Weights(
+        tensors={k: v for part in parts for k, v in part.tensors.items()},
+        files=tuple(path for part in parts for path in part.files),
+        rest={},
+        places={k: v for part in parts for k, v in part.places.items()},
+        spans={k: v for part in parts for k, v in part.spans.items()},
+    )
+
+
+def _is_plain(name: str) -> bool:
+    """Say whether a name is that of a file in the same folder."""
+    return name not in {"", ".", ".."} and len(name) < 256 and not {*name} & {"/", "\\", "\0"}
 
 
 def _spans(path: Path) -> dict[str, tuple[int, int]]:
@@ -293,7 +353,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], state: str | None =
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(path, f"is no valid JSON ({error}).") from error
 
 
@@ -318,5 +378,5 @@ def read_json(path: Path) -> dict[str, Any]:
 def _yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(path, f"is no valid YAML ({error}).") from error

@@ -69,6 +69,8 @@ def read_sizes(
     ------
     KeyError
         If one is missing and has no default; there is no guessing of sizes.
+    ValueError
+        If one is no number where a number is due, or is negative.
 
     Examples
     --------
@@ -77,9 +79,22 @@ def read_sizes(
     >>> read_sizes({"hidden_size": 8, "num_hidden_layers": 2, "split": 1}, Config)
     {'width': 8, 'depth': 2}
     """
-    named = (field.name for field in fields(config) if field.name in _NAMES)
     raw = {**(defaults or {}), **raw}
-    return {name: raw[_NAMES[name]] for name in named}
+    read = {}
+    for field in fields(config):
+        if field.name in _NAMES:
+            name = _NAMES[field.name]
+            read[field.name] = _checked(name, raw[name], field.type)
+    return read
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    numbers = {int: (int,), float: (int, float)}.get(kind)
+    right = isinstance(value, numbers) and not isinstance(value, bool) if numbers else True
+    if not right or (numbers and not value >= 0):
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} is {value!r}, expected {what} of at least 0")
+    return value
 
 
 def write_sizes(config: Any) -> dict[str, Any]:

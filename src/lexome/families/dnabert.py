@@ -268,7 +268,7 @@ class JoinedClassifier(PieceClassifier):
 
 def _recognise(raw: Mapping[str, Any]) -> bool:
     # A BERT is DNABERT's if it names the authors' code or has the settings of their fork.
-    return (raw.get("auto_map") or {}).get("AutoModel", "").startswith("dnabert_layer") or (
+    return "dnabert_layer." in str(raw.get("auto_map")) or (
         {"rnn", "num_rnn_layer", "split"} <= raw.keys()
     )
 

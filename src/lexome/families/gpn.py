@@ -233,10 +233,10 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
 
 
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
-    # What a configuration leaves out has the value that the authors' class gives it.
+    # What a configuration leaves out, but for sizes, is as the authors' class fills it in.
     shared = GpnConfig(
         vocab_size=raw.get("vocab_size", 7),
-        width=raw.get("hidden_size", 512),
+        width=raw["hidden_size"],
         dilation_double_every=raw.get("dilation_double_every", 1),
         dilation_base=raw.get("dilation_base", 2),
         init_std=raw.get("initializer_range", 0.02),
@@ -245,7 +245,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
         kernel = raw.get("kernel_size", 9)
         return replace(
             shared,
-            depth=raw.get("n_layers", 25),
+            depth=raw["n_layers"],
             first_kernel=kernel,
             rest_kernel=kernel,
             mlp_width=shared.width,
@@ -257,7 +257,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
     return replace(
         shared,
         wiring=raw.get("encoder", "convnet"),
-        depth=raw.get("num_hidden_layers", 25),
+        depth=raw["num_hidden_layers"],
         first_kernel=raw.get("first_kernel_size", 9),
         rest_kernel=raw.get("rest_kernel_size", 5),
         mlp_width=raw.get("intermediate_size", 2048),
