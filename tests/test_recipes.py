@@ -1,10 +1,11 @@
-"""Each recipe that ships is what its command accepts."""
+"""Each recipe that ships is what its command accepts, and runs."""
 
 import inspect
 import re
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lexome
@@ -13,6 +14,8 @@ from lexome.catalog import new, releases
 from lexome.cli.arguments import bind
 from lexome.cli.main import COMMANDS
 from lexome.core.arguments import read_arguments
+from lexome.formats.fasta import write_fasta
+from lexome.formats.records import SequenceRecord
 
 RECIPES = sorted(Path(lexome.__file__).parent.glob("training/recipes/*.yaml"))
 
@@ -83,3 +86,110 @@ def test_models_of_helm_have_their_fifty_million_parameters(recipe: str):
         model = new("helm", **sizes_of(recipe))
     assert model.count_parameters() / 1e6 == pytest.approx(HELM_MILLIONS[recipe], abs=0.2)
     assert recipe == f"helm-{model.config.mixer}-{model.config.objective}"
+
+
+def letters_of(names, length: int, begin: str = "") -> list[SequenceRecord]:
+    """Return a sequence for each name, of codons among which some are frequent."""
+    draws = np.random.default_rng(0)
+    codons = np.array(["GCC", "AAA", "CTG", "ACG"])
+    rows = draws.choice(codons, (len(names), length // 3), p=[0.4, 0.3, 0.2, 0.1])
+    return [
+        SequenceRecord(name, begin + "".join(row)) for name, row in zip(names, rows, strict=True)
+    ]
+
+
+SMALL = {  # the sizes of a small form; all else is the recipe's, but for how much is done
+    "evo": {"width": 16, "depth": 2, "heads": 2, "attention_layers": "1", "mlp_width": 16},
+    "hyenadna": {"width": 16, "depth": 1, "mlp_width": 16, "length": 98, "filter_width": 8},
+    "helm": {"width": 16, "depth": 1, "mlp_width": 32},
+}
+FAMILIES_OF_RECIPES = {
+    path.stem: family
+    for path in RECIPES
+    for family in SMALL
+    if path.stem.startswith(family) and path.stem != "evo-1-131k" and "long" not in path.stem
+}
+
+
+def small_form(recipe: str, folder: Path) -> dict:
+    """Return arguments that turn a recipe into five steps with its own stages, made short."""
+    path = next(path for path in RECIPES if path.stem == recipe)
+    own = read_arguments(path, inspect.signature(lexome.pretrain).parameters)
+    whole = own.get("whole_sequences", False)
+    names = [f"g{i}" for i in range(12)] if whole else ["one", "two"]
+    write_fasta(folder / "in.fa", letters_of(names, 60 if whole else 3000, "ATG" if whole else ""))
+    made = {
+        "recipe": recipe,
+        "fasta": folder / "in.fa",
+        "validation": names[-1],
+        "steps": 5,
+        "warmup_steps": min(1, own.get("warmup_steps", 0)),
+        "batch_size": 4,
+        "accumulate": min(2, own.get("accumulate", 1)),
+        "save_every": 2,
+        "log_every": 1,
+        "workers": 0,
+        "progress": False,
+    }
+    if "length_tokens" in own:
+        made["length_tokens"] = 24
+    else:
+        made["length_bp"] = 96
+    if stages := own.get("length_warmup"):
+        made["length_warmup"] = [
+            {"steps": 1, "length": 24 * (i + 1)} for i in range(min(3, len(stages)))
+        ]
+    return made
+
+
+def stopped_and_gone_on(made: dict, out: Path):
+    """Run until the third step, then again to the end."""
+
+    def stop(measurement):
+        if measurement.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lexome.pretrain(**made | {"progress": stop}, out=out)
+    assert (out / "checkpoints").is_dir()
+    return lexome.pretrain(**made, out=out)
+
+
+@pytest.mark.parametrize("recipe", FAMILIES_OF_RECIPES)
+def test_a_recipe_starts_goes_on_after_a_stop_and_ends_with_a_model(recipe: str, tmp_path):
+    family = FAMILIES_OF_RECIPES[recipe]
+    sizes = dict(SMALL[family])
+    if recipe.startswith("helm-hyena"):
+        sizes["length"] = 24
+    made = small_form(recipe, tmp_path) | {"sizes": sizes}
+    done = stopped_and_gone_on(made, tmp_path / "run")
+    assert done.steps == 5
+    steps = [h.step for h in done.history if h.loss is not None]
+    assert steps == [1, 2, 3, 4, 5]
+    assert done.validation_nats is not None
+    model = lexome.load(done.model, device="cpu")
+    assert model.family.name == family
+    assert model.config.width == 16
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stretch"),
+    [("evo-1-8k", "evo-1-131k", 16), ("evo-small", "evo-small-long", 8)],
+)
+def test_evo_is_taken_to_longer_windows_in_a_second_stage(first, second, stretch, tmp_path):
+    made = small_form(first, tmp_path) | {"sizes": SMALL["evo"]}
+    short = lexome.pretrain(**made, out=tmp_path / "short")
+    made = small_form(second, tmp_path) | {"model": short.model, "length_bp": 384}
+    long = stopped_and_gone_on(made, tmp_path / "long")
+    assert long.gain is not None
+    assert lexome.load(short.model, device="cpu").config.stretch == 1
+    assert lexome.load(long.model, device="cpu").config.stretch == stretch
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.4, 0.6])
+def test_each_alpha_that_helm_was_trained_with_can_be_chosen(alpha, tmp_path):
+    made = small_form("helm-transformer-masked", tmp_path)
+    done = lexome.pretrain(
+        **made | {"sizes": SMALL["helm"] | {"alpha": alpha}, "steps": 1}, out=tmp_path / "run"
+    )
+    assert lexome.load(done.model, device="cpu").config.alpha == alpha
