@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lexome.catalog import families, info, load, models, new, read, releases
+from lexome.checkpoints import read_weights, write_weights
 from lexome.core import CheckpointError, CheckpointMismatch, InputError, UnknownName
 
 
@@ -156,3 +157,43 @@ def test_a_card_of_a_folder_has_its_hash(fixtures):
 
 def test_families_are_found_by_scanning():
     assert {"gpn", "dnabert2", "hyenadna"} <= set(families())
+
+
+SMALL_NT = {"vocab_size": 75, "width": 16, "depth": 2, "heads": 4, "mlp_width": 24}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value, tmp_path):
+    model = new("nucleotide_transformer", **SMALL_NT)
+    torch.nn.init.constant_(model.backbone.layers[1].mlp.down.weight[3], value)
+    model.save(tmp_path)
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.down\.weight of .* NaN"):
+        load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_other_types_of_numbers_are_refused(dtype, tmp_path):
+    path = new("nucleotide_transformer", **SMALL_NT).save(tmp_path) / "model.safetensors"
+    tensors = dict(read_weights(path).tensors)
+    tensors["lm_head.bias"] = tensors["lm_head.bias"].to(dtype)
+    write_weights(path, tensors)
+    with pytest.raises(CheckpointMismatch, match=rf"lm_head\.bias: {str(dtype)[6:]}"):
+        load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("num_attention_heads", 3),
+        ("num_attention_heads", 0),
+        ("hidden_size", 10**12),
+        ("hidden_dropout_prob", 7),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused_at_once(size, value, tmp_path):
+    new("nucleotide_transformer", **SMALL_NT).save(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {size: value}))
+    with pytest.raises(CheckpointMismatch, match="no whole configuration of Nucleotide"):
+        load(tmp_path, device="cpu")

@@ -27,6 +27,8 @@ from lexome.core.memory import free_bytes
 from lexome.core.precision import choose_device, choose_precision
 from lexome.model import Model, Origin
 
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json"}  # .json: an index
+
 
 @cache
 def families() -> Mapping[str, Family]:
@@ -81,6 +83,8 @@ def load(
         If keys or shapes differ from the model's.
     Offline
         If the files must be downloaded and cannot be.
+    CheckpointError
+        If a weight is NaN or infinite (models of more than 10^9 parameters are not searched).
     InputError
         If the weights do not fit the free memory in this precision.
     """
@@ -90,6 +94,7 @@ def load(
     if head is not None and head != model.head_name:
         model.replace_head(head, model.config)
     _fits(model, choice.dtype, where)
+    _refuse_damaged(model)
     return model.cast(choice.dtype).to(where).eval()
 
 
@@ -128,6 +133,26 @@ def _fits(model: Model, dtype: torch.dtype, device: torch.device) -> None:
         f"the weights of {model.name} take {_bytes(needed)} in {asked}, and {_bytes(free)} of "
         f"memory are free. {advice}"
     )
+
+
+_LOOKED_AT = 1 << 30  # parameters; reading more than that takes longer than opening the files
+
+
+def _refuse_damaged(model: Model) -> None:
+    """Refuse weights that are no numbers, which would make all results so.
+
+    Very large models, which are mapped from their files and read when they run, are not looked at.
+    """
+    if model.count_parameters() > _LOOKED_AT:
+        return
+    for name, value in model.named_parameters():
+        # A sum is fast, and what is no number makes it no number either.
+        total = value.detach().sum(dtype=torch.float32)
+        if not total.isfinite() and not value.isfinite().all():
+            raise CheckpointError(
+                f"{name.removeprefix('backbone.')} of {model.name} holds NaN or infinity. The file "
+                "is damaged, or its training had diverged. Get it again, or an earlier one."
+            )
 
 
 def new(family: str, *, head: str | None = None, seed: int = 0, **sizes: Any) -> Model:
@@ -169,6 +194,11 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
     if path.is_dir():
         return path, None, path.resolve().name
     if path.is_file():
+        if path.suffix not in _WEIGHT_SUFFIXES:
+            raise CheckpointError(
+                f"{path} holds no weights (such end in {', '.join(sorted(_WEIGHT_SUFFIXES))}). "
+                "Expected a release name, or the folder with a model's official files."
+            )
         return path.parent, path.name, path.resolve().parent.name
     name = str(source)
     if name in releases():
@@ -183,7 +213,7 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
         _verify(folder, layout, release)
         return folder, None, name
     looks_like_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if looks_like_hub and path.suffix not in {".bin", ".pt", ".ckpt", ".safetensors"}:
+    if looks_like_hub and path.suffix not in _WEIGHT_SUFFIXES:
         return fetch_hub(name), None, name.split("/")[1]
     if "/" in name or path.suffix:
         raise CheckpointError(f"{name}: there is no such file or folder.")
@@ -222,7 +252,13 @@ def _read(folder: Path, wanted: str | None, release: str, name: str | None) -> M
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()}
     try:
         config = family.read_config(raw, shapes)
-    except (KeyError, TypeError, ValueError) as error:
+        if getattr(config, "depth", 0) > len(shapes):
+            raise ValueError(f"{config.depth:,} layers, and the weights are {len(shapes)} tensors")
+        if hasattr(config, "heads") and config.width % config.heads:
+            raise ValueError(f"{config.heads} heads do not divide a width of {config.width}")
+        with shapes_only():  # sizes that no model can have
+            Model(family, config, head=None)
+    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointMismatch(
             f"{family.find_config(folder)} is no whole configuration of {family.title}: "
             f"{type(error).__name__}: {error}. Get the file from the publisher again."
@@ -337,14 +373,15 @@ def models(*, family: str | None = None) -> Listing:
     Parameters
     ----------
     family
-        Only this family's.
+        Only this family's, by its name or title.
 
     Returns
     -------
     One row per release: name, family, parameters, context in tokens, licence, paper and source.
     """
     if family is not None:
-        pick("family", family, families())
+        titles = {known.title.lower(): name for name, known in families().items()}
+        family = pick("family", titles.get(family.lower(), family), families())
     rows = tuple(
         (
             name,

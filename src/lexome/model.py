@@ -376,6 +376,19 @@ class Model(nn.Module):
                 "says.\n" + "\n".join(wrong[:8]) + "\nThe weights and the configuration belong to "
                 "different models."
             )
+        odd = [
+            f"  {', '.join(claim.published)}: {str(filled[name].dtype).removeprefix('torch.')}"
+            for claim in resolution.claims
+            for name in claim.ours
+            if not _fits_type(filled[name].dtype, tensors[ties.get(name, name)].dtype)
+        ]
+        if odd:
+            raise CheckpointMismatch(
+                f"{where}: {len(odd)} tensors have another type of numbers than is known here.\n"
+                + "\n".join(odd[:8])
+                + "\nExpected float16, bfloat16, float32 or float64 where there are fractions. "
+                "Quantised weights must be turned back first."
+            )
         for second, name in ties.items():
             if second in filled and not torch.equal(filled.pop(second), filled[name]):
                 raise CheckpointMismatch(
@@ -481,6 +494,16 @@ class Model(nn.Module):
             with atomic_path(folder / self.family.config_file) as temporary:
                 temporary.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         return folder
+
+
+_FRACTIONS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+
+def _fits_type(found: torch.dtype, wanted: torch.dtype) -> bool:
+    """Say whether a file's number type can stand for a parameter's."""
+    if wanted.is_floating_point or wanted.is_complex:
+        return found in _FRACTIONS or found == wanted
+    return not (found.is_floating_point or found.is_complex)
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
