@@ -358,6 +358,23 @@ def test_a_file_that_the_model_cannot_read_at_all_is_an_error_that_says_what_hel
     assert embed(model, path, upper=True).status == ("ok", "ok")
 
 
+def test_a_word_is_said_of_letters_that_would_be_read_badly(tiny, capsys):
+    half = ("ACGT" * 10 + "acgt" * 9) * 5
+    rna = "ACGU" * 90
+    for case, text, said in (
+        ("hyenadna/hf_tiny", half, "180 of 380 letters of 'b' are unknown. This model knows upper"),
+        ("hyenadna/hf_tiny", rna, "90 of 360 letters of 'b' are unknown. This model knows no U"),
+        ("evo/sh_8k_like", half, "'b' has letters of lower case, which are other letters"),
+        ("gpn/convnet", half, ""),  # lower case is what it was trained to read
+        ("hyenadna/hf_tiny", "ACGTNNNN" * 20, ""),  # nothing would help
+        ("hyenadna/hf_tiny", "ACGT" * 20 + "acg", ""),  # too few
+    ):
+        embed(tiny(case), [("a", "ACGT" * 9), ("b", text), ("c", text)])
+        err = capsys.readouterr().err
+        assert err.count("may read this badly") == bool(said), case
+        assert said in err
+
+
 def test_the_recommended_pooling_is_the_familys(tiny):
     model = new("gpn", width=8, depth=1, mlp_width=8)
     model.family = replace(model.family, pooling="cls", normalise=True)

@@ -24,6 +24,7 @@ LONGEST = 4096
 _TOGETHER = 256  # items tokenized in one call
 _TOGETHER_LETTERS = 1 << 20
 _SAMPLE = 1000
+_MANY = 0.05  # letters unknown or of lower case, of which a word is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class Item:
     remarks
         What else to know of how it was read; None if the tokenizer makes none.
     sample
-        Of a refused item, what it begins with.
+        Of a refused item, what it begins with; of a sequence with many letters that are unknown or
+        of lower case, letters from all over it.
     content
         The sequence or cell itself, where it was asked for.
     """
@@ -360,11 +362,17 @@ def _item(
         pieces=tuple(_cut(encoded, tokenizer, cutting)) if status == "ok" else (),
         spans=tokenizer.spans(content) if letters and status == "ok" else None,
         remarks=tokenizer.remarks(content, encoded) if tokenizer.makes_remarks else None,
-        sample="" if status == "ok" else _sample(content),
+        sample=_sample(content, status, unknown / max(1, measured)),
     )
 
 
-def _sample(content: Any) -> str:
+def _sample(content: Any, status: str, unknown: float) -> str:
+    if status == "ok":
+        if not isinstance(content, str):
+            return ""
+        letters = content[:: -(-len(content) // _SAMPLE)]
+        lower = 0 if letters == letters.upper() else sum(map(str.islower, letters))
+        return letters if max(unknown, lower / len(letters)) > _MANY else ""
     if isinstance(content, str):
         return content[:_SAMPLE]
     return ", ".join(map(str, content.genes[content.indices][:3]))
@@ -386,6 +394,38 @@ def advise(tokenizer: Tokenizer, sample: str, *, some_allowed: bool = True) -> s
             "holds them with gene_column."
         )
 
+    check = "Check that the letters are those of the model's alphabet"
+    return _remedy(tokenizer, sample) or (
+        f"{check}, or raise max_unknown." if some_allowed else f"{check}."
+    )
+
+
+def hint(tokenizer: Tokenizer, item: Item) -> str:
+    """Say what would help a model to read a sequence that it takes; nothing if nothing would.
+
+    Parameters
+    ----------
+    tokenizer
+        The model's.
+    item
+        As `prepare` gives it.
+    """
+    if item.status != "ok" or not item.sample:
+        return ""
+    if remedy := _remedy(tokenizer, item.sample):
+        return f"{item.unknown:,} of {item.length:,} letters of {item.id!r} are unknown. {remedy}"
+    as_it_is, upper = (e["input_ids"] for e in tokenizer.encode([item.sample, item.sample.upper()]))
+    if item.unknown or np.array_equal(as_it_is, upper):
+        return ""
+    return (
+        f"{item.id!r} has letters of lower case, which are other letters to this model. If they "
+        "only mark repeats, pass upper=True."
+    )
+
+
+def _remedy(tokenizer: Tokenizer, sample: str) -> str | None:
+    """Return what makes less than half as many letters of a sample unknown."""
+
     def unknown(text: str) -> int:
         return tokenizer.measure_unknown(text, tokenizer.encode([text])[0])[0]
 
@@ -395,11 +435,8 @@ def advise(tokenizer: Tokenizer, sample: str, *, some_allowed: bool = True) -> s
         "This model knows no T; turn it into U.": sample.replace("T", "U").replace("t", "u"),
         "Pass upper=True and turn U into T.": sample.upper().replace("U", "T"),
     }
-    for remedy, mended in remedies.items():
-        if 2 * unknown(mended) < unknown(sample):
-            return remedy
-    check = "Check that the letters are those of the model's alphabet"
-    return f"{check}, or raise max_unknown." if some_allowed else f"{check}."
+    before = unknown(sample)
+    return next((r for r, mended in remedies.items() if 2 * unknown(mended) < before), None)
 
 
 def known_thymine(model: Model) -> str | None:

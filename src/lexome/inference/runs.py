@@ -23,7 +23,7 @@ from lexome.core.messages import counted
 from lexome.formats import RowStore, file_fingerprint, writer_for
 from lexome.formats.store import Arrays, Row, Writer
 from lexome.inference.batching import ahead, progress_bar, windows
-from lexome.inference.reading import Item, advise, tokenizer_of
+from lexome.inference.reading import Item, advise, hint, tokenizer_of
 from lexome.model import Model
 
 SAFE_EVERY_SECONDS = 5.0
@@ -237,6 +237,7 @@ def run(
     )
     store = sink if isinstance(sink, RowStore) else None
     sample: Item | None = None
+    told = False
     records = iter(records)
     waiting = _Waiting(sink)
     try:
@@ -246,6 +247,8 @@ def run(
         ready = ahead(windows(prepare(records), size, max_size=most))
         with closing(ready), progress_bar(tally.unit.split()[-1], show=progress) as bar:
             for window in ready:
+                if not told:
+                    told = _told(model, window)
                 rows, arrays = compute(window, bar.update)
                 for row in rows:
                     tally.add(row)
@@ -267,6 +270,15 @@ def run(
             f"({sample.sample[:40]}). {advise(tokenizer, sample.sample)}"
         )
     return tally.summary(store.out if store else None)
+
+
+def _told(model: Model, items: Sequence[Item]) -> bool:
+    """Say what would help to read the first of some items that is hard to read, if anything."""
+    hard = next((item for item in items if item.status == "ok" and item.sample), None)
+    advice = "" if hard is None else hint(tokenizer_of(model), hard)
+    if advice:
+        print(f"note: {model.name} may read this badly. {advice}", file=sys.stderr)
+    return bool(advice)
 
 
 def _any_of(records: int) -> str:
