@@ -1,10 +1,14 @@
-"""Log-likelihood of one sequence of 1 kb to 1 Mb: time and memory, each in a process of its own.
+"""One sequence of 1 kb to 1 Mb, scored and embedded: time and memory, each in its own process.
 
 HyenaDNA takes a sequence in one pass, and its memory grows with the length. Mamba's goes through in
 stretches and does not grow. Evo's grows by the keys and values of its attention, whose time grows
-with the square of the length. Last, variants scored from the change on, against whole windows.
+with the square of the length. Last, what it saves to run what stands before a change once: variants
+and broken genes against whole windows.
 
-    python benchmarks/length.py [LARGEST_LENGTH]
+    python benchmarks/length.py [--full]
+
+`--full` adds lengths between, and longer sequences for Evo. Seconds are of the clock and of the
+processor, all threads added.
 """
 
 import json
@@ -12,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,30 +26,34 @@ from turns import in_turn, machine, peak_memory_mb
 
 from lexome.catalog import new
 from lexome.inference import variants as scoring
+from lexome.inference.embedding import embed
 from lexome.inference.likelihood import score_sequences
 from lexome.model import Model
+from lexome.tasks import essentiality as breaking
 
-LENGTHS = (1_000, 4_000, 16_000, 64_000, 250_000, 1_000_000)
-MODELS: dict[
-    str, tuple[dict[str, Any], int]
-] = {  # sizes, and the longest sequence that is worth the time
-    "hyenadna": ({"width": 128, "mlp_width": 512, "depth": 2}, 1_000_000),
-    "mamba": ({"width": 64, "depth": 2}, 1_000_000),
-    "evo": (
-        {"width": 128, "depth": 4, "heads": 4, "mlp_width": 352, "attention_layers": (2,)},
-        16_000,
-    ),
+LENGTHS = (1_000, 16_000, 250_000, 1_000_000)
+BETWEEN = (4_000, 64_000, 131_072)
+MODELS: dict[str, dict[str, Any]] = {
+    "hyenadna": {"width": 128, "mlp_width": 512, "depth": 2},
+    "mamba": {"width": 64, "depth": 2},
+    "evo": {"width": 128, "depth": 4, "heads": 4, "mlp_width": 352, "attention_layers": (2,)},
+}
+LONGEST = {"evo": (32_000, 131_072)}  # what is worth the time, and in full
+TASKS: dict[str, Callable[[Model, list[str]], object]] = {
+    "likelihood": lambda model, texts: score_sequences(model, texts, progress=False),
+    "embed": lambda model, texts: embed(model, texts, pooling="mean", progress=False),
 }
 WINDOW_BP = 512
 SITES = 40
+GENE_WINDOW_BP = 8192
+GENES = 4
 ROUNDS = 3
 
 
 def build(family: str, length: int) -> Model:
     """Make a model with random weights."""
-    sizes, _ = MODELS[family]
     own: dict[str, Any] = {"length": length + 2} if family == "hyenadna" else {}
-    return new(family, **sizes, **own).eval()
+    return new(family, **MODELS[family], **own).eval()
 
 
 def text(length: int, seed: int = 0) -> str:
@@ -53,34 +62,37 @@ def text(length: int, seed: int = 0) -> str:
     return "".join("ACGT"[i] for i in torch.randint(4, (length,), generator=generator))
 
 
-def measure(family: str, length: int) -> dict[str, float]:
-    """Score one sequence; meant for a fresh process."""
+def measure(family: str, task: str, length: int) -> dict[str, float]:
+    """Score or embed one sequence; meant for a fresh process."""
     model, sequence = build(family, length), text(length)
-    score_sequences(model, ["ACGT" * 8], progress=False)  # what is made once
-    seconds: list[float] = []
+    TASKS[task](model, ["ACGT" * 8])  # what is made once
+    spent: list[float] = []
 
     def run() -> None:
-        began = time.perf_counter()
-        score_sequences(model, [sequence], progress=False)
-        seconds.append(time.perf_counter() - began)
+        began, cpu_began = time.perf_counter(), time.process_time()
+        TASKS[task](model, [sequence])
+        spent.extend((time.perf_counter() - began, time.process_time() - cpu_began))
 
     megabytes = peak_memory_mb(run)
-    return {"seconds": seconds[0], "megabytes": megabytes or float("nan")}
+    return {"seconds": spent[0], "cpu": spent[1], "megabytes": megabytes or float("nan")}
 
 
-def curve(largest: int) -> None:
-    """Print a line for each model and length."""
-    print(f"{'model':<10}{'bases':>10}{'seconds':>10}{'bases/s':>12}{'memory, MB':>12}")
-    for family, (_, longest) in MODELS.items():
-        for length in (n for n in LENGTHS if n <= min(longest, largest)):
-            command = [sys.executable, __file__, "--measure", family, str(length)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found = json.loads(done.stdout)
-            print(
-                f"{family:<10}{length:>10,}{found['seconds']:>10.2f}"
-                f"{length / found['seconds']:>12,.0f}{found['megabytes']:>+12,.0f}",
-                flush=True,
-            )
+def curve(*, full: bool) -> None:
+    """Print a line for each model, task and length."""
+    print(f"{'model':<10}{'task':<12}{'bases':>10}{'seconds':>10}{'cpu':>9}{'memory, MB':>12}")
+    for family in MODELS:
+        longest = LONGEST.get(family, (LENGTHS[-1],) * 2)[full]
+        lengths = {*LENGTHS, longest, *(BETWEEN if full else ())}
+        for task in TASKS:
+            for length in sorted(n for n in lengths if n <= longest):
+                command = [sys.executable, __file__, "--measure", family, task, str(length)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found = json.loads(done.stdout)
+                print(
+                    f"{family:<10}{task:<12}{length:>10,}{found['seconds']:>10.2f}"
+                    f"{found['cpu']:>9.2f}{found['megabytes']:>+12,.0f}",
+                    flush=True,
+                )
 
 
 def alleles(folder: Path) -> tuple[Path, list[str]]:
@@ -117,14 +129,51 @@ def shared_beginnings(folder: Path) -> None:
         )
 
 
+def genes(folder: Path) -> dict[str, Path]:
+    """Write a genome, and genes of a thousand bases in it."""
+    genome, annotation = folder / "contig.fa", folder / "genes.gff"
+    genome.write_text(f">chr\n{text(4 * GENE_WINDOW_BP, seed=2)}\n")
+    starts = [GENE_WINDOW_BP + i * GENE_WINDOW_BP // 2 for i in range(GENES)]
+    lines = [
+        f"chr\tx\tgene\t{start + 1}\t{start + 1002}\t.\t{'+-'[i % 2]}\t0\tID=g{i}\n"
+        for i, start in enumerate(starts)
+    ]
+    annotation.write_text("".join(lines))
+    return {"gff": annotation, "fasta": genome}
+
+
+def broken_genes(folder: Path) -> None:
+    """Print the same for genes with stops and without the gene."""
+    files = genes(folder)
+    for family in ("mamba", "evo"):
+        model = build(family, GENE_WINDOW_BP)
+
+        def rank(model: Model = model) -> object:
+            return breaking.essentiality(model, **files, kind="gene", progress=False)
+
+        def whole(rank=rank) -> object:
+            with mock.patch.object(breaking, "carries_state", return_value=False):
+                return rank()
+
+        timings = in_turn({"once": rank, "whole windows": whole}, 1)
+        ratio = timings["whole windows"].cpu / timings["once"].cpu
+        rate = timings["once"].best / GENES
+        print(
+            f"{family}: a gene in a window of {GENE_WINDOW_BP:,}, with stops and deleted: "
+            f"{rate:.2f} s, {ratio:.2f} times as fast as three whole windows"
+        )
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+        family, task, length = sys.argv[2:5]
+        print(json.dumps(measure(family, task, int(length))))
         return
     print(machine())
-    curve(int(sys.argv[1]) if len(sys.argv) > 1 else LENGTHS[-1])
+    curve(full="--full" in sys.argv)
     with tempfile.TemporaryDirectory() as folder:
         shared_beginnings(Path(folder))
+        broken_genes(Path(folder))
 
 
 if __name__ == "__main__":
