@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from lexome.blocks import DecodeCache, ModalFilter, ModalHyena, Past
+from lexome.core import InputError
 
 
 def hyena(width=6, heads=1):
@@ -147,3 +150,18 @@ def test_poles_are_held_within_the_circle_and_those_of_a_checkpoint_where_they_a
         filter.poles.mul_(1.1)
         hold()
         torch.testing.assert_close(sizes()[[0, 3]], torch.tensor([0.0, 1.045]))
+
+
+def test_a_filter_that_explodes_refuses_sequences_in_which_it_would():
+    mixer = hyena()
+    with torch.no_grad():
+        mixer.filter.poles[2, 1] *= 1.05 / mixer.filter.poles[2, 1].norm()
+        most = int(70 / math.log(1.05))  # e^70 is near the end of float32
+        assert mixer(torch.randn(1, most - 1, 6)).isfinite().all()
+        with pytest.raises(InputError, match=r"a pole of size 1.05.*at most 1,43\d at a time"):
+            mixer(torch.randn(1, most + 2, 6))
+        cache = DecodeCache(2 * most)
+        mixer(torch.randn(1, most - 1, 6), Past(cache=cache))
+        cache.position = most - 1
+        with pytest.raises(InputError, match=f"within the {most + 99:,} tokens"):
+            mixer(torch.randn(1, 100, 6), Past(cache=cache))

@@ -20,8 +20,10 @@ from lexome.blocks.precision import without_autocast
 from lexome.blocks.stack import DecodeCache
 from lexome.blocks.state_space import recurrence
 from lexome.blocks.versions import versions
+from lexome.core import InputError
 
 _MEMORY = 131_072  # tokens over which what a filter remembers falls to 1 / e, at most
+_MOST_GROWTH = 70.0  # logarithm of what a tap may grow to; float32 ends at 88
 _BLOCK = 32  # tokens of a block: pairs within cost as much as the ways through the states
 _CACHED = 1 << 20  # numbers that the steps between the projections work on at a time
 
@@ -63,6 +65,7 @@ class ModalFilter(nn.Module):
         self.bias = nn.Parameter(torch.randn(width))
         self._state: tuple[int, ...] = ()
         self._kept: tuple[Tensor, ...] = ()
+        self._farthest = 0.0
 
     def holder(self) -> Callable[[], None]:
         """Return what to call after each step of training: it keeps the filter from exploding.
@@ -112,8 +115,27 @@ class ModalFilter(nn.Module):
         if not self._kept or state != self._state:
             with torch.inference_mode(False), torch.no_grad():
                 self._state, self._kept = state, self._make()
+                self._farthest = float(self.as_complex()[0].abs().max())
         within, into, out, powers = self._kept
         return within, into, out, powers
+
+    def check_reach(self, tokens: int) -> None:
+        """Refuse so many tokens if the filter outgrows float32 before the last of them.
+
+        `tables` has been called, and no gradient is wanted: training looks at its loss.
+
+        Raises
+        ------
+        InputError
+            If a pole lies that far outside of the unit circle.
+        """
+        if self._farthest > 1 and tokens * math.log(self._farthest) > _MOST_GROWTH:
+            most = int(_MOST_GROWTH / math.log(self._farthest))
+            raise InputError(
+                f"a filter of this model grows with every token (a pole of size "
+                f"{self._farthest:.6g}, outside of the unit circle), so that its numbers overflow "
+                f"within the {tokens:,} tokens that were given. Give at most {most:,} at a time."
+            )
 
     def _make(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         poles, residues = self.as_complex()
@@ -222,6 +244,8 @@ class ModalHyena(Hyena):
     ) -> tuple[int, Convolver, Callable[[dict[str, Tensor]], None]]:
         slot = {} if cache is None else cache.slot(self)
         tables = self.filter.tables()
+        if not torch.is_grad_enabled():
+            self.filter.check_reach(L if cache is None else cache.position + L)
         states, before = [], slot.get("state")
 
         def convolve(u_CBL: Tensor, some: slice) -> Tensor:
