@@ -1,6 +1,7 @@
 """Adapters of every family of sequences: where they go, what they train, how they are kept."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -192,6 +193,35 @@ def test_a_merged_model_is_an_official_one_with_equal_results(case, method, tmp_
         for old, new_ in zip(last_states(plain), with_adapter, strict=True)
     )
     assert far > 1e-2, "the adapter changed nothing, so that this test shows nothing"
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+def test_the_update_of_lora_is_that_of_the_formula(fixtures, tmp_path, rank_stabilised):
+    # W + alpha / rank B A (arXiv:2106.09685), or alpha / sqrt(rank) B A (arXiv:2312.03732)
+    case = fixtures / "dnabert2/mlm_4heads"
+    rank, alpha = 3, 5.0
+    settings = AdapterSettings(rank=rank, alpha=alpha, dropout=0.0, rank_stabilised=rank_stabilised)
+    model = add_adapter(fresh(case), "lora", settings)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(generator=torch.Generator().manual_seed(1))
+    folder = save_adapter(model, tmp_path / "adapter")
+    asked = json.loads((folder / "adapter_config.json").read_text())
+    assert asked["use_rslora"] == rank_stabilised
+    tensors = load_file(folder / "adapter_model.safetensors")
+    merged = merge_adapter(read_adapter(fresh(case), folder))
+    factor = alpha / (math.sqrt(rank) if rank_stabilised else rank)
+    plain = fresh(case)
+    for name in adapter_targets(plain, "lora"):
+        down, up = (tensors[f"base_model.model.{name}.lora_{end}.weight"] for end in "AB")
+        weight = plain.backbone.get_submodule(name).weight
+        assert_close(
+            merged.backbone.get_submodule(name).weight,
+            weight + factor * up @ down,
+            atol=1e-5,
+            rtol=1e-5,
+        )
 
 
 def test_batch_mates_change_nothing_with_soft_tokens(case):

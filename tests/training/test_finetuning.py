@@ -131,6 +131,27 @@ def test_lora_trains_few_parameters_and_keeps_an_adapter(base, data, tmp_path):
     assert np.mean(hits) == pytest.approx(found.scores["tiny, LoRA"]["accuracy"], abs=1e-9)
 
 
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+def test_the_factor_of_lora_is_kept_with_the_adapter(base, data, tmp_path, rank_stabilised):
+    pytest.importorskip("peft", reason="the train extra is not installed")
+    found = tuned(
+        base,
+        data,
+        tmp_path / "run",
+        method="lora",
+        lora_rank=4,
+        lora_alpha=6.0,
+        lora_rank_stabilised=rank_stabilised,
+        max_steps=1,
+    )
+    scalings = {
+        layer.scaling["default"]
+        for layer in load_predictor(found.model).model.backbone.modules()
+        if hasattr(layer, "scaling")
+    }
+    assert scalings == {6.0 / 2 if rank_stabilised else 6.0 / 4}
+
+
 def test_values_are_predicted_in_their_own_unit(base, data, tmp_path):
     files = {}
     for name, path in data.items():

@@ -1,7 +1,8 @@
 """Small trained parts on a frozen model: LoRA, IA3 and soft tokens, kept in PEFT's files.
 
 - ``lora`` (Hu et al. 2021, arXiv:2106.09685) adds a product of two narrow matrices to every linear
-  layer of attention, of what stands for it, and of the feed-forward parts.
+  layer of attention, of what stands for it, and of the feed-forward parts: alpha / rank times it,
+  or alpha / sqrt(rank) times it where it is rank-stabilised (Kalajdzievski 2023, arXiv:2312.03732).
 - ``ia3`` (Liu et al. 2022, arXiv:2205.05638) multiplies keys, values and the inner activations of
   the feed-forward part by learnt numbers. Where one matrix makes queries too they are multiplied
   as well, which says nothing more: a query's factor could as well be its key's. In Hyena the gates
@@ -68,6 +69,8 @@ class AdapterSettings:
         LoRA: the update is alpha / rank times a product of two matrices of this rank; dropout acts
         on what goes into it. By default DNABERT-2's rank and dropout (its fine-tuning script), and
         the alpha that it takes for Nucleotide Transformer.
+    rank_stabilised
+        LoRA: take alpha / sqrt(rank) instead, which keeps the size of an update for all ranks.
     prompt_tokens
         How many soft tokens; 20 as Lester et al. found enough.
     seed
@@ -78,6 +81,7 @@ class AdapterSettings:
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.05
+    rank_stabilised: bool = False
     prompt_tokens: int = 20
     seed: int = 0
 
@@ -175,6 +179,7 @@ def add_adapter(model: Model, method: str, settings: AdapterSettings | None = No
                 r=settings.rank,
                 lora_alpha=settings.alpha,
                 lora_dropout=settings.dropout,
+                use_rslora=settings.rank_stabilised,
                 target_modules=targets,
             )
             peft.inject_adapter_in_model(config, model.backbone)

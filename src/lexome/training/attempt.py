@@ -108,6 +108,7 @@ class Plan:
     lora_rank: int
     lora_alpha: float
     lora_dropout: float
+    lora_rank_stabilised: bool
     prompt_tokens: int
     baselines: tuple[str, ...]
     max_tokens_per_batch: int | None
@@ -210,6 +211,7 @@ def run_attempt(
             rank=plan.lora_rank,
             alpha=plan.lora_alpha,
             dropout=plan.lora_dropout,
+            rank_stabilised=plan.lora_rank_stabilised,
             prompt_tokens=plan.prompt_tokens,
             seed=attempt.seed,
         )

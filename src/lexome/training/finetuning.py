@@ -80,6 +80,7 @@ def finetune(
     lora_rank: int = 8,
     lora_alpha: float = 16.0,
     lora_dropout: float = 0.05,
+    lora_rank_stabilised: bool = False,
     prompt_tokens: int = 20,
     baselines: Sequence[str] = ("majority", "kmer"),
     max_tokens_per_batch: int | None = None,
@@ -214,6 +215,9 @@ def finetune(
         How much better a score must be to count for `patience`.
     lora_rank, lora_alpha, lora_dropout
         Of the adapters.
+    lora_rank_stabilised
+        Multiply their updates by alpha / sqrt(rank) instead of alpha / rank
+        (arXiv:2312.03732), so that they keep their size for all ranks.
     prompt_tokens
         How many soft tokens.
     baselines

@@ -21,7 +21,7 @@ _SEARCHED = (
     *("learning_rate", "batch_size", "epochs", "max_steps", "weight_decay", "dropout", "clip"),
     *("schedule", "warmup_steps", "warmup_fraction", "method", "head", "head_start", "pooling"),
     *("balance_classes", "both_strands", "lora_rank", "lora_alpha", "lora_dropout"),
-    *("prompt_tokens",),
+    *("lora_rank_stabilised", "prompt_tokens"),
 )
 """Arguments of `finetune` that can be chosen."""
 
