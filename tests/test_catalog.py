@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from lexome import catalog
 from lexome.catalog import families, info, load, models, new, read, releases
 from lexome.checkpoints import read_weights, write_weights
 from lexome.core import CheckpointError, CheckpointMismatch, InputError, UnknownName
@@ -197,3 +198,54 @@ def test_sizes_that_no_model_has_are_refused_at_once(size, value, tmp_path):
     config.write_text(json.dumps(json.loads(config.read_text()) | {size: value}))
     with pytest.raises(CheckpointMismatch, match="no whole configuration of Nucleotide"):
         load(tmp_path, device="cpu")
+
+
+EVO = "togethercomputer/evo-1-8k-base"  # its weights are right in one revision alone
+
+
+@pytest.fixture
+def evo_cache(tmp_path):
+    """A hub's cache with a small Evo: {name of a revision: its folder}."""
+    repository = tmp_path / "models--togethercomputer--evo-1-8k-base"
+    sizes = {"width": 16, "depth": 2, "heads": 2, "attention_layers": (1,), "mlp_width": 24}
+    model, folders = new("evo", states=4, **sizes), {}
+    (repository / "refs").mkdir(parents=True)
+    for name, commit in (("main", "a" * 40), ("1.1_fix", "b" * 40), ("", "c" * 40)):
+        folders[name] = model.save(repository / "snapshots" / commit)
+        if name:
+            (repository / "refs" / name).write_text(commit)
+    return folders
+
+
+def test_weights_of_a_revision_that_was_corrected_are_refused(evo_cache):
+    with pytest.raises(CheckpointError, match=r"aaaaaaaaaaaa \(main\) .* in revision 1\.1_fix al"):
+        load(evo_cache["main"], device="cpu")
+    model = load(evo_cache["1.1_fix"], device="cpu")
+    assert model.provenance()["revision"] == "bbbbbbbbbbbb (1.1_fix)"
+    assert "bbbbbbbbbbbb (1.1_fix)" in str(info(evo_cache["1.1_fix"]))
+    with pytest.raises(CheckpointError, match="revision cccccccccccc of togethercomputer"):
+        load(evo_cache[""], device="cpu")
+
+
+def test_a_snapshot_whose_revision_nothing_tells_is_read(evo_cache):
+    shutil.rmtree(evo_cache["main"].parents[1] / "refs")
+    assert load(evo_cache["main"], device="cpu").provenance()["revision"] == "aaaaaaaaaaaa"
+    copied = shutil.copytree(evo_cache["main"], evo_cache["main"].parents[2] / "copy")
+    assert "revision" not in load(copied, device="cpu").provenance()
+
+
+def test_a_hub_id_gives_the_one_right_revision(evo_cache, monkeypatch):
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        return evo_cache["1.1_fix"]
+
+    monkeypatch.setattr(catalog, "fetch_hub", fetch)
+    for name in (EVO, f"{EVO}@1.1_fix", f"{EVO}@bbbbbbb"):
+        assert load(name, device="cpu").name == name.split("/")[1]
+    assert asked == [f"{EVO}@1.1_fix", f"{EVO}@1.1_fix", f"{EVO}@bbbbbbb"]
+    for other in ("main", "1.0"):
+        with pytest.raises(CheckpointError, match=f"is revision {other} of .* 'evo-1-8k-base'"):
+            load(f"{EVO}@{other}", device="cpu")
+    assert len(asked) == 3

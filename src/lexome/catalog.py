@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,9 @@ from lexome.checkpoints import (
     Family,
     Layout,
     Release,
+    Revision,
     Weights,
+    find_revision,
     find_weights,
     read_json,
     read_weights,
@@ -214,7 +217,7 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
         return folder, None, name
     looks_like_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if looks_like_hub and path.suffix not in _WEIGHT_SUFFIXES:
-        return fetch_hub(name), None, name.split("/")[1]
+        return _fetch(name), None, name.split("/")[1]
     if "/" in name or path.suffix:
         raise CheckpointError(f"{name}: there is no such file or folder.")
     close = nearest(name, releases())
@@ -222,6 +225,42 @@ def _locate(source: str | Path, family: str | None) -> tuple[Path, str | None, s
     raise UnknownName(
         f"no release named {name!r}, and no folder of that name here.{hint} "
         "`lexome models` lists all releases."
+    )
+
+
+def _fetch(name: str) -> Path:
+    """Download a hub id; of a repository that has one right revision, that one."""
+    repository, _, revision = name.partition("@")
+    only = _only_revision(repository)
+    if only is None or revision == only.revision:
+        return fetch_hub(name)
+    if not revision:
+        return fetch_hub(f"{repository}@{only.revision}")
+    if not re.fullmatch(r"[0-9a-f]{7,40}", revision):  # of a commit it is told afterwards
+        raise _wrong_revision(f"{name} is revision {revision} of {repository}", only)
+    return fetch_hub(name)
+
+
+def _only_revision(repository: str | None) -> Release | None:
+    """Return a release whose repository has one right revision, and no other."""
+    known = (release for _, release in releases().values() if release.revision)
+    return next((r for r in known if r.repository == repository), None)
+
+
+def _revision(folder: Path, weights: Weights) -> Revision | None:
+    """Tell the revision of a folder's files, and refuse one that is known to be wrong."""
+    found = find_revision(folder, weights.files)
+    only = _only_revision(found.repository) if found else None
+    if found and only and only.revision and found.is_other_than(only.revision):
+        raise _wrong_revision(f"{folder} is revision {found} of {found.repository}", only)
+    return found
+
+
+def _wrong_revision(what: str, only: Release) -> CheckpointError:
+    return CheckpointError(
+        f"{what}, and the weights of {only.name} are right in revision {only.revision} alone: its "
+        f"authors corrected them. Pass {only.name!r}, or the folder of that revision. If it must "
+        "be this one, copy its files out of the hub's cache and pass their folder."
     )
 
 
@@ -301,6 +340,7 @@ def _build(
     release: str,
 ) -> Model:
     """Choose the layout that takes the file's keys and fill a model with them."""
+    revision = _revision(folder, weights)
     best: tuple[int, Layout, Model] | None = None
     for layout in family.layouts:
         if not layout.fits(config):
@@ -331,6 +371,7 @@ def _build(
         unused=unused,
         places=weights.places,
         dtypes={name: tensor.dtype for name, tensor in weights.tensors.items()},
+        revision=revision,
     )
     return model
 
@@ -433,6 +474,8 @@ def info(source: str | Path) -> Card:
             "weights": f"{files} ({_bytes(size)})",
             "sha256": str(model.checkpoint_sha256()),
         }
+        if model.origin.revision:
+            extra["revision"] = str(model.origin.revision)
         unused = sorted(model.origin.unused)
         if unused:
             extra["carried along"] = ", ".join(unused[:4]) + (" ..." if len(unused) > 4 else "")

@@ -17,6 +17,7 @@ from lexome.blocks import Stack
 from lexome.checkpoints import (
     Family,
     Layout,
+    Revision,
     Weights,
     explain,
     to_ours,
@@ -77,6 +78,8 @@ class Origin:
         {published key: number type in the file}.
     sha256
         Hash of the weight files, once computed.
+    revision
+        What they were downloaded as, where that can be told.
     """
 
     folder: Path
@@ -90,6 +93,7 @@ class Origin:
     places: Mapping[str, Path] = field(default_factory=dict)
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     sha256: str | None = None
+    revision: Revision | None = None
 
 
 class Model(nn.Module):
@@ -258,10 +262,12 @@ class Model(nn.Module):
 
     def provenance(self) -> dict[str, Any]:
         """Say what this model is, for the head of an output file."""
+        revision = self.origin.revision if self.origin else None
         return {
             "model": self.name,
             "family": self.family.name,
             "checkpoint_sha256": self.checkpoint_sha256(),
+            **({"revision": str(revision)} if revision else {}),
             "precision": str(self.dtype).removeprefix("torch."),
             "parameters": self.count_parameters(),
             **(self.tokenizer.settings() if self.tokenizer else {}),

@@ -9,6 +9,7 @@ from lexome.checkpoints.containers import (
 )
 from lexome.checkpoints.family import Family, Layout, Release, Shapes
 from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
+from lexome.checkpoints.revisions import Revision, find_revision
 from lexome.checkpoints.settings import expect_settings
 from lexome.checkpoints.sizes import CLASS_DEFAULTS, read_sizes, write_sizes
 
@@ -19,10 +20,12 @@ __all__ = [
     "Layout",
     "Release",
     "Resolution",
+    "Revision",
     "Shapes",
     "Weights",
     "expect_settings",
     "explain",
+    "find_revision",
     "find_weights",
     "read_json",
     "read_sizes",

@@ -77,6 +77,16 @@ class Release:
     sha256: str | None = None
 
     @property
+    def repository(self) -> str | None:
+        """``owner/name`` on the hub, or None for what is published elsewhere."""
+        return self.source[3:].split("@")[0] if self.source.startswith("hf:") else None
+
+    @property
+    def revision(self) -> str | None:
+        """The one revision whose weights are right, where not all are."""
+        return self.source.partition("@")[2] or None
+
+    @property
     def published_name(self) -> str:
         """The publisher's own name: by default the last part of the source."""
         return self.published or self.source.split("@")[0].rstrip("/").split("/")[-1].split(":")[-1]
