@@ -143,7 +143,8 @@ def test_the_command_writes_the_page_from_a_recipe(tmp_path):
         pretraining={"precision": "float32"},
         progress=False,
     )
-    assert (tmp_path / "study" / "report.html").is_file()
+    figure = (tmp_path / "study" / "scaling.svg").read_text(encoding="utf-8")
+    assert figure in (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     assert [r.title for r in found.best] == ["Evo 1", "HyenaDNA"]
 
 

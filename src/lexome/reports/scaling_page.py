@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lexome.core import InputError
+from lexome.core import InputError, atomic_path
 from lexome.core.messages import teller
 from lexome.reports.figures import Line, Mark, line_chart
 from lexome.reports.page import Column, KeyNumber, Page
@@ -52,8 +52,9 @@ def scaling(
     fasta
         Genomes: FASTA files, plain, gzip or bgzip.
     out
-        Folder of the comparison. Gets ``report.html``, ``scaling.json``, ``scaling.tsv`` and a
-        folder for each training, ``FAMILY/PARAMETERS/TOKENS-RATE``, as of `lexome pretrain`.
+        Folder of the comparison. Gets ``report.html``, its first figure as ``scaling.svg``,
+        ``scaling.json``, ``scaling.tsv`` and a folder for each training,
+        ``FAMILY/PARAMETERS/TOKENS-RATE``, as of `lexome pretrain`.
     validation
         What to hold out: contigs, regions (``chr5:1000-2000``, 0-based half-open), or BED files.
     regions
@@ -118,6 +119,8 @@ def scaling(
     study = run_scaling(plan, say, progress=progress)
     page, facts = scaling_page(plan, study)
     page.write(plan.out / "report.html", facts)
+    with atomic_path(plan.out / "scaling.svg") as temporary:
+        temporary.write_text(compute_chart(study), encoding="utf-8")
     return study
 
 
@@ -147,7 +150,12 @@ def scaling_page(plan: ScalingPlan, study: Scaling) -> tuple[Page, dict[str, str
             verdict="good" if gap > 0 else "bad",
         ),
     )
-    _compute_figure(page, study)
+    dotted = " Dotted: power laws fitted to it." if study.laws else ""
+    page.figure(
+        compute_chart(study),
+        "Surprise of held-out sequence against compute; lower is better. Thick: the best model "
+        f"of a family that so many operations buy.{dotted} Pale: one size at growing budgets.",
+    )
     _laws(page, study)
     page.heading("Size by size")
     _by_size(page, study)
@@ -207,7 +215,8 @@ def _markov_marks(study: Scaling) -> list[Mark]:
     return [Mark(name=f"Markov, order {n}: {value:.4f}", value=value) for n, value in shown.items()]
 
 
-def _compute_figure(page: Page, study: Scaling) -> None:
+def compute_chart(study: Scaling) -> str:
+    """Draw bits per base over compute: the best of each family, laws and Markov models, as SVG."""
     lines = []
     for title in _titles(study):
         front = study.front(title)
@@ -229,18 +238,13 @@ def _compute_figure(page: Page, study: Scaling) -> None:
             if len(one) > 1:
                 x, y = [r.operations for r in one], [r.bits_per_base for r in one]
                 lines.append(Line(name="", x=x, y=y, faint=True, points=True, of=title))
-    dashed = " Dotted: power laws fitted to it." if study.laws else ""
-    page.figure(
-        line_chart(
-            lines,
-            x_label="operations of the training",
-            y_label="bits per base",
-            marks=_markov_marks(study),
-            height=420,
-            log_x=True,
-        ),
-        "Surprise of held-out sequence against compute; lower is better. Thick: the best model "
-        f"of a family that so many operations buy.{dashed} Pale: one size at growing budgets.",
+    return line_chart(
+        lines,
+        x_label="operations of the training",
+        y_label="bits per base",
+        marks=_markov_marks(study),
+        height=420,
+        log_x=True,
     )
 
 
