@@ -85,3 +85,30 @@ def test_a_block_without_an_mlp_adds_its_mixer_only():
     mlp = Mlp(8, 16)
     block = MixerBlock(Double(), nn.Identity, mlp=mlp, widest=16)
     torch.testing.assert_close(block(x, Past()), 3 * x + mlp(3 * x))
+
+
+@pytest.mark.parametrize("rotary", [None, Rotary(4)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_choices_see_what_came_before_and_not_one_another(rotary, padded):
+    net, x, choices = attention(), torch.randn(2, 9, 8), torch.randn(2, 3, 8)
+    mask = torch.tensor([[1] * 6, [0] * 2 + [1] * 4]) if padded else None
+
+    def run(cache, part_BLD, mask_BL=None):
+        turns = (
+            None if rotary is None else rotary(part_BLD.shape[1], part_BLD, start=cache.position)
+        )
+        y = net(part_BLD, Past.attending(net, part_BLD, mask_BL, cache, turns))
+        cache.move(part_BLD.shape[1])
+        return y
+
+    with torch.no_grad():
+        ahead = DecodeCache(9, choices=3)
+        run(ahead, x[:, :6], mask)
+        found = run(ahead, torch.cat([x[:, 6:7], choices], 1))
+        for i in range(3):
+            plain = DecodeCache(9)
+            run(plain, x[:, :6], mask)
+            expected = torch.cat([run(plain, x[:, 6:7]), run(plain, choices[:, i : i + 1])], 1)
+            torch.testing.assert_close(found[:, [0, 1 + i]], expected, atol=1e-6, rtol=1e-5)
+        ahead.keep(torch.tensor([2, 2]))
+        torch.testing.assert_close(run(ahead, x[:, 8:]), run(plain, x[:, 8:]), atol=1e-6, rtol=1e-5)

@@ -51,6 +51,7 @@ def test_only_large_float32_products_on_a_cpu_take_the_other_kernel(monkeypatch)
     large, weight = torch.randn(512, 256), torch.randn(256, 256)
     assert _use_onednn(large, weight) == torch.backends.mkldnn.is_available()
     assert not _use_onednn(large[:4], weight)
+    assert _use_onednn(torch.randn(1, 1024), torch.randn(1024, 1024)) == _use_onednn(large, weight)
     assert not _use_onednn(large.double(), weight.double())
     assert not _use_onednn(large.bfloat16(), weight)
     with torch.backends.mkldnn.flags(enabled=False):

@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from lexome.blocks import DecodeCache, Stack
+from lexome.blocks import (
+    CausalSelfAttention,
+    DecodeCache,
+    Hyena,
+    ImplicitFilter,
+    ModalFilter,
+    ModalHyena,
+    PairedMixer,
+    Past,
+    SelectiveMixer,
+    Stack,
+)
 from lexome.core import InputError
 
 
@@ -159,3 +170,82 @@ def test_a_forked_memory_is_a_copy_by_rows_along_the_axis_that_a_module_says():
     assert forked.slot(two)["taps"] is cache.slot(two)["taps"]
     forked.slot(one)["keys"].zero_()
     assert cache.slot(one)["keys"].tolist() == [[1], [2]]
+
+
+class Last(nn.Module):
+    """Remembers the last token, or what it could be."""
+
+    def forward(self, x_BLD, cache):
+        if cache.parts(x_BLD.shape[1]):
+            cache.slot(self)["last"] = x_BLD[:, 0]
+            cache.ahead(self)["last"] = x_BLD[:, 1:]
+        else:
+            cache.slot(self)["last"] = x_BLD[:, -1]
+        return x_BLD
+
+    def keep(self, cache, choice_B):
+        cache.slot(self)["last"] = cache.ahead(self)["last"][torch.arange(2), choice_B]
+
+
+class Rememberer(Stack):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Last()])
+
+    def begin(self, *, x, cache):
+        return x, cache
+
+
+def test_of_choices_one_is_kept_or_none():
+    net, cache = Rememberer(), DecodeCache(9, choices=3)
+    x = torch.arange(8.0).view(2, 4, 1)
+    net(x=x, cache=cache)  # the first call brings none
+    assert cache.position == 4
+    assert cache.places(4, x.device).tolist() == [4, 5, 5, 5]
+    net(x=x, cache=cache)
+    assert cache.position == 5
+    assert cache.slot(net.layers[0])["last"].tolist() == [[0], [4]]
+    cache.keep(torch.tensor([2, 0]))
+    assert cache.position == 6
+    assert cache.slot(net.layers[0])["last"].tolist() == [[3], [5]]
+    assert cache.places(1, x.device).tolist() == [6]
+    net(x=x[:, :1], cache=cache)  # nor does one that brings one token
+    assert cache.position == 7
+
+
+MIXERS = {
+    "attention": lambda: CausalSelfAttention(6, 2),
+    "hyena": lambda: Hyena(6, ImplicitFilter(6, 90, inner=8)),
+    "modal hyena": lambda: ModalHyena(6, ModalFilter(6, 3), heads=3),
+    "selective": lambda: SelectiveMixer(6, inner=12, states=3, rank=2),
+    "paired": lambda: PairedMixer(6, heads=4, head_width=3, states=5, groups=2),
+}
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+def test_each_choice_follows_what_was_kept(kind):
+    torch.manual_seed(0)
+    mixer, before = MIXERS[kind]().eval(), torch.randn(2, 5, 6)
+    cache = DecodeCache(90, choices=3)
+
+    def run(x_BLD, cache=None):
+        y_BLD = mixer(x_BLD, Past.attending(mixer, x_BLD, None, cache))
+        if cache is not None:
+            cache.move(x_BLD.shape[1])
+        return y_BLD
+
+    with torch.no_grad():
+        run(before, cache)
+        for t in range(40):  # beyond a block of tokens
+            new, choices = torch.randn(2, 1, 6), torch.randn(2, 3, 6)
+            found = run(torch.cat([new, choices], 1), cache)
+            for i, choice in enumerate(choices.split(1, 1)):
+                whole = run(torch.cat([before, new, choice], 1))
+                torch.testing.assert_close(
+                    found[:, [0, 1 + i]], whole[:, -2:], atol=1e-5, rtol=1e-4
+                )
+            before = torch.cat([before, new], 1)
+            if t % 5:  # else none of them
+                taken = torch.tensor([t % 3, (t + 1) % 3])
+                cache.keep(taken)
+                before = torch.cat([before, choices[torch.arange(2), taken][:, None]], 1)

@@ -10,7 +10,7 @@ from lexome.blocks import DecodeCache
 from lexome.catalog import new
 from lexome.core import InputError, UnknownLetters
 from lexome.formats import read_fasta, read_table
-from lexome.inference.generation import Sampling, draw, generate
+from lexome.inference.generation import generate
 
 SIZES = {"width": 16, "mlp_width": 32, "depth": 2, "length": 400}
 
@@ -49,7 +49,7 @@ def test_scores_step_by_step_are_those_of_one_run(bracketed, prompt_bp):
     )
 
 
-def test_a_step_reads_one_token(model, monkeypatch):
+def test_a_step_reads_what_is_new(model, monkeypatch):
     read = []
     forward = type(model.backbone).forward
 
@@ -59,6 +59,9 @@ def test_a_step_reads_one_token(model, monkeypatch):
 
     monkeypatch.setattr(type(model.backbone), "forward", spy)
     generate(model, ["ACGTACGT"], length=5, letters="ACGT")
+    assert read == [8, 5, 5]  # a letter and the four that may follow it
+    read.clear()
+    generate(model, ["ACGTACGT"], length=5, samples=40, letters="ACGT")
     assert read == [8, 1, 1, 1, 1]
 
 
@@ -118,39 +121,6 @@ def test_the_narrowest_choice_is_the_likeliest(model, choice):
     assert generate(model, ["GATTACA"], length=30, letters="ACGT", **choice)[0].sequence == (
         greedy[0].sequence
     )
-
-
-SCORES = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.0])
-
-
-def shares(**choice):
-    """Share of each token among evenly spread chances."""
-    count = 20_000
-    chances = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    ids = torch.arange(5)
-    how = Sampling(length=1, allowed=ids.tolist(), **choice)
-    drawn = draw(SCORES.expand(count, -1), ids, chances, how)
-    return torch.bincount(drawn, minlength=5) / count
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_tokens_are_drawn_as_often_as_they_are_likely(temperature):
-    expected = (SCORES / temperature).softmax(-1)
-    torch.testing.assert_close(shares(temperature=temperature), expected, atol=1e-3, rtol=0)
-
-
-def test_top_k_keeps_the_k_likeliest():
-    expected = torch.where(SCORES >= 1.0, SCORES, -torch.inf).softmax(-1)
-    torch.testing.assert_close(shares(top_k=2), expected, atol=1e-3, rtol=0)
-    torch.testing.assert_close(shares(top_k=99), SCORES.softmax(-1), atol=1e-3, rtol=0)
-
-
-def test_top_p_keeps_the_fewest_that_reach_it():
-    # The likeliest two have 0.58 + 0.21 of the probability.
-    expected = torch.where(SCORES >= 1.0, SCORES, -torch.inf).softmax(-1)
-    torch.testing.assert_close(shares(top_p=0.7), expected, atol=1e-3, rtol=0)
-    assert shares(top_p=0.5)[0] == 1
-    torch.testing.assert_close(shares(top_p=1.0), SCORES.softmax(-1), atol=1e-3, rtol=0)
 
 
 def test_only_the_letters_asked_for_are_drawn(model):

@@ -66,9 +66,13 @@ class Past:
         mask_BL, cache, turns
             As the attributes.
         """
-        before = 0 if cache is None else cache.position
+        before, length = 0 if cache is None else cache.position, x_BLD.shape[1]
+        apart = cache is not None and cache.parts(length)
         seen_BS = seen_mask(owner, mask_BL, x_BLD, cache)
-        bias = causal_bias(seen_BS, x_BLD.shape[1], before, x_BLD)
+        bias = causal_bias(seen_BS, length, before, x_BLD, apart=apart)
+        if cache is not None and apart and turns is not None:
+            place_L = cache.places(length, x_BLD.device) - before
+            turns = turns[0][place_L], turns[1][place_L]
         return cls(cache=cache, mask_BL=cls.of(mask_BL, None).mask_BL, bias=bias, turns=turns)
 
 
@@ -94,14 +98,20 @@ def seen_mask(
     if mask_BL is None and "mask" not in slot:
         return None
     B, L = like.shape[:2]
-    mask_BS = like.new_ones(B, L, dtype=torch.bool) if mask_BL is None else mask_BL > 0
-    if cache is not None:
-        before = like.new_ones(B, cache.position, dtype=torch.bool)
-        mask_BS = slot["mask"] = torch.cat([slot.get("mask", before), mask_BS], 1)
+    before = 0 if cache is None else cache.position
+    mask_BS = like.new_ones(B, before + L, dtype=torch.bool)
+    if "mask" in slot:  # up to the last call that had one
+        mask_BS[:, : slot["mask"].shape[1]] = slot["mask"]
+    if mask_BL is not None:
+        mask_BS[:, before:] = mask_BL > 0
+        if cache is not None:
+            slot["mask"] = mask_BS
     return mask_BS
 
 
-def causal_bias(mask_BS: Tensor | None, length: int, seen: int, like: Tensor) -> Tensor | None:
+def causal_bias(
+    mask_BS: Tensor | None, length: int, seen: int, like: Tensor, *, apart: bool = False
+) -> Tensor | None:
     """Return the bias that hides later tokens and padding, or None where plain causality does.
 
     Parameters
@@ -114,16 +124,23 @@ def causal_bias(mask_BS: Tensor | None, length: int, seen: int, like: Tensor) ->
         Tokens before it.
     like
         Its dtype and device are taken.
+    apart
+        Whether the tokens of this call after the first do not see one another.
 
     Returns
     -------
     Shape (B, 1, length, seen + length): 0 at what a token may see, else the lowest number. Padding
     behind all tokens of a row needs no bias: nothing looks there.
     """
-    if mask_BS is None or not bool((mask_BS[:, 1:] & ~mask_BS[:, :-1]).any()):
+    hides = mask_BS is not None and bool((mask_BS[:, 1:] & ~mask_BS[:, :-1]).any())
+    if not hides and not apart:
         return None
     place = torch.arange(seen + length, device=like.device)
-    visible = (place[None, :] <= place[seen:, None])[None] & mask_BS[:, None, :]
+    visible = (place[None, :] <= place[seen:, None])[None]
+    if apart:
+        visible[:, 1:, seen + 1 :] = torch.eye(length - 1, dtype=torch.bool, device=like.device)
+    if mask_BS is not None:
+        visible = visible & mask_BS[:, None, :]
     bias = torch.zeros(visible.shape, dtype=like.dtype, device=like.device)
     return bias.masked_fill_(~visible, torch.finfo(like.dtype).min)[:, None]
 
@@ -196,11 +213,21 @@ class CausalSelfAttention(SelfAttention):
         """Add keys and values to the cache; return all so far, (B, H, S, E) each."""
         slot, (B, H, L, E) = cache.slot(self), k_BHLE.shape
         if "keys" not in slot:
-            slot["keys"], slot["values"] = k_BHLE.new_empty(2, B, H, cache.capacity, E).unbind()
+            room = cache.capacity + cache.choices
+            slot["keys"], slot["values"] = k_BHLE.new_empty(2, B, H, room, E).unbind()
+        if cache.parts(L):
+            cache.ahead(self)
         end = cache.position + L
         slot["keys"][:, :, cache.position : end] = k_BHLE
         slot["values"][:, :, cache.position : end] = v_BHLE
         return slot["keys"][:, :, :end], slot["values"][:, :, :end]
+
+    def keep(self, cache: DecodeCache, choice_B: Tensor) -> None:
+        """Move keys and values of a choice behind those of the token before it."""
+        at, row_B = cache.position, torch.arange(len(choice_B), device=choice_B.device)
+        slot = cache.slot(self)
+        for memory in (slot["keys"], slot["values"]):
+            memory[:, :, at] = memory[row_B, :, at + choice_B]
 
 
 class MixerBlock(nn.Module):

@@ -275,9 +275,7 @@ class Hyena(nn.Module):
         """
         past = past or Past()
         if past.cache is not None and past.cache.position:
-            cache = past.cache
-            steps = [self._step(x_BD, cache, i) for i, x_BD in enumerate(x_BLD.unbind(1))]
-            return self.out_proj(torch.stack(steps, dim=1))
+            return self.out_proj(self._next(x_BLD, past.cache))
         return self._mix(x_BLD, past)
 
     def _mix(self, x_BLD: Tensor, past: Past) -> Tensor:
@@ -373,34 +371,93 @@ class Hyena(nn.Module):
                         part += bias[:, some]  # nobody else has it
                     yield some, part
 
-    def _step(self, x_BD: Tensor, cache: DecodeCache, ahead: int) -> Tensor:
-        """Mix one new token, `ahead` places after the cache's position.
+    def _next(self, x_BLD: Tensor, cache: DecodeCache) -> Tensor:
+        """Mix tokens one after the other, or one and those of which each could follow it."""
+        slot, place, length = cache.slot(self), cache.position, x_BLD.shape[1]
+        if "gain" not in slot:
+            self._prepare(slot)
+        z_3DBL = self._by_part(self.in_proj(x_BLD).float().permute(2, 0, 1))
+        mixed = []
+        for one_3DB1 in z_3DBL.split(1, -1)[: 1 if cache.parts(length) else None]:
+            y_DB1, u_DB1 = self._look(one_3DB1, cache, place)
+            self._take(one_3DB1[..., 0], u_DB1[..., 0], cache, place)
+            mixed.append(y_DB1)
+            place += 1
+        if cache.parts(length):
+            choices_3DBN = z_3DBL[..., 1:]
+            y_DBN, u_DBN = self._look(choices_3DBN, cache, place)
+            cache.ahead(self).update(raw=choices_3DBN, input=u_DBN)
+            mixed.append(y_DBN)
+        y_DBL = torch.cat(mixed, -1) if len(mixed) > 1 else mixed[0]
+        return y_DBL.permute(1, 2, 0).to(x_BLD.dtype)
 
-        `stream` holds the inputs since the prompt and, from the token on, what all but the
-        latest block of them contribute to the places to come. That block is added here. When it
-        is full, it and as many before it as divide the count evenly contribute to as many places
-        ahead by one FFT, so that every input meets every later place once (van der Hoeven 1997,
-        relaxed multiplication; Oncescu et al. 2024, arXiv:2410.12982).
+    def keep(self, cache: DecodeCache, choice_B: Tensor) -> None:
+        """Remember a choice of the last call."""
+        ahead, row_B = cache.ahead(self), torch.arange(len(choice_B), device=choice_B.device)
+        z_3DB, u_DB = (ahead[name][..., row_B, choice_B] for name in ("raw", "input"))
+        self._take(z_3DB, u_DB, cache, cache.position)
+
+    def _prepare(self, slot: dict[str, Tensor]) -> None:
+        """Make what steps share; it belongs to no row."""
+        slot["short"] = self._by_part(self.short.weight.float()).view(3, -1, 1, self.short.taps)
+        slot["offset"] = self._by_part(self.short.bias.float()).view(3, -1, 1)
+        slot["gain"] = (self.filter.bias + self._first_tap(slot))[:, None, None]
+
+    def _look(self, z_3DBN: Tensor, cache: DecodeCache, place: int) -> tuple[Tensor, Tensor]:
+        """Mix each of N tokens as if it were the one at `place`, the next.
+
+        Returns
+        -------
+        Outputs (D, B, N), and what goes into the long convolution, of the same shape.
         """
-        slot, D = cache.slot(self), x_BD.shape[-1]
+        slot = cache.slot(self)
+        mixed_3DB = slot["offset"]
+        *taps, last = slot["short"].unbind(-1)
+        for tap, before in zip(taps, slot["raw"].unbind(-1), strict=True):
+            mixed_3DB = torch.addcmul(mixed_3DB, before, tap)
+        gate, inner, value = torch.addcmul(mixed_3DB[..., None], z_3DBN, last[..., None])
+        u_DBN = value * inner
+        before_DB1 = self._recall(cache, place)[..., None]
+        return torch.addcmul(before_DB1, u_DBN, slot["gain"]).mul_(gate), u_DBN
+
+    def _take(self, z_3DB: Tensor, u_DB: Tensor, cache: DecodeCache, place: int) -> None:
+        """Remember the token at `place`, the last that was looked at."""
+        slot = cache.slot(self)
+        slot["raw"] = torch.cat([slot["raw"][..., 1:], z_3DB[..., None]], dim=-1)
+        self._record(u_DB, cache, place)
+
+    def _first_tap(self, slot: dict[str, Tensor]) -> Tensor:
+        """Return what the long convolution makes of the present input, (D)."""
+        return slot["taps"][:, 0, 0]
+
+    def _recall(self, cache: DecodeCache, place: int) -> Tensor:
+        """Return what the inputs before a place give to it by the long convolution, (D, B).
+
+        `stream` holds the inputs since the prompt and, from the next token on, what all but the
+        latest block of them contribute to the places to come. That block is added here.
+        """
+        slot = cache.slot(self)
         stream_DBR = slot["stream"]
-        at = cache.position + ahead - (cache.capacity - stream_DBR.shape[-1])
-        z_3DB1 = self._by_part(self.in_proj(x_BD).float().T)[..., None]
-        window = torch.cat([slot["raw"], z_3DB1], dim=-1)
-        slot["raw"] = window[..., 1:]
-        weight = self._by_part(self.short.weight).view(3, D, 1, -1)
-        bias = self._by_part(self.short.bias).view(3, D, 1)
-        gate, inner, value = torch.linalg.vecdot(window, weight.float()) + bias
-        u_DB = value * inner
-        y_DB = torch.addcmul(stream_DBR[..., at], u_DB, self.filter.bias[:, None])
-        stream_DBR[..., at] = u_DB
-        inside = at % _BLOCK + 1
-        y_DB += torch.linalg.vecdot(
-            stream_DBR[..., at + 1 - inside : at + 1], slot["backwards"][..., -inside:]
-        )
-        if inside == _BLOCK:
+        at = place - (cache.capacity - stream_DBR.shape[-1])
+        inside = at % _BLOCK
+        if not inside:
+            return stream_DBR[..., at]
+        latest = stream_DBR[..., at - inside : at]
+        taps = slot["backwards"][..., -1 - inside : -1]
+        return stream_DBR[..., at] + torch.linalg.vecdot(latest, taps)
+
+    def _record(self, u_DB: Tensor, cache: DecodeCache, place: int) -> None:
+        """Put an input of the long convolution to the others.
+
+        When a block is full, it and as many before it as divide the count evenly contribute to as
+        many places ahead by one FFT, so that every input meets every later place once (van der
+        Hoeven 1997, relaxed multiplication; Oncescu et al. 2024, arXiv:2410.12982).
+        """
+        slot = cache.slot(self)
+        at = place - (cache.capacity - slot["stream"].shape[-1])
+        slot["stream"][..., at] = u_DB
+        if (at + 1) % _BLOCK == 0:
             _contribute(slot, at + 1)
-        return (y_DB * gate).T.to(x_BD.dtype)
 
 
 class WrappedHyena(Hyena):

@@ -3,7 +3,8 @@
 PyTorch multiplies float32 matrices on x86 with MKL, which keeps its AVX-512 kernels for Intel's
 processors. oneDNN, which PyTorch carries for convolutions, has them for all: measured on an AMD
 Zen 5 core, 200 instead of 90 Gflop/s in float32. The arithmetic is the same but for the order of
-the sums. In bfloat16 PyTorch goes to oneDNN by itself, but adds the bias in a pass of its own.
+the sums. It also shares the reading of the weights for a single row among the cores, which MKL
+leaves to one. In bfloat16 PyTorch goes to oneDNN by itself, but adds the bias in a pass of its own.
 Other devices have their own kernels.
 """
 
@@ -19,8 +20,7 @@ from torch.autograd.function import once_differentiable
 
 Activation = Callable[[Tensor], Tensor]
 
-_FEWEST_ROWS = 4  # below, the time goes into reading the weights, and MKL is as good
-_FEWEST_PRODUCTS = 2_000_000  # below, the call costs more than it saves
+_FEWEST_PRODUCTS = 1_000_000  # below, the call costs more than it saves
 
 _CACHED = 1 << 21  # numbers at a time: few enough for the caches, many enough to share among cores
 
@@ -114,7 +114,6 @@ def _use_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype is weight.dtype
         and _multiplies(x.dtype)
         and x.device.type == "cpu"
-        and x.numel() >= _FEWEST_ROWS * x.shape[-1]
         and x.numel() * weight.shape[0] >= _FEWEST_PRODUCTS
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")

@@ -210,34 +210,31 @@ class ModalHyena(Hyena):
     def forward(self, x_BLD: Tensor, past: Past | None = None) -> Tensor:
         """Mix along the sequence, after the tokens that the cache of `past` has seen."""
         past = past or Past()
-        if x_BLD.shape[1] == 1 and past.cache is not None and past.mask_BL is None:
-            slot = past.cache.slot(self)
-            if "state" in slot:
-                return self.out_proj(self._next(x_BLD[:, 0], slot)[:, None])
+        cache, length = past.cache, x_BLD.shape[1]
+        if cache is None or past.mask_BL is not None or "state" not in cache.slot(self):
+            return self._mix(x_BLD, past)
+        if length == 1 or cache.parts(length):
+            return self.out_proj(self._next(x_BLD, cache))
         return self._mix(x_BLD, past)
 
-    def _next(self, x_BD: Tensor, slot: dict[str, Tensor]) -> Tensor:
-        """Mix one token after others in as few operations as there can be, up to the last gate."""
-        if "residues" not in slot:  # what steps share; it belongs to no row
-            poles, residues = self.filter.as_complex()
-            slot["poles"] = poles.to(torch.complex64)[:, None]
-            parts = torch.stack([residues.real, -residues.imag], -1)
-            slot["residues"] = parts.flatten(1).float()[:, None]
-            slot["short"] = self._by_part(self.short.weight.float()).view(3, -1, 1, self.short.taps)
-            slot["offset"] = self._by_part(self.short.bias.float()).view(3, -1, 1)
-        z_HPEB = self.in_proj(x_BD).float().T.unflatten(0, (self.heads, 3, -1))
-        z_3DB1 = z_HPEB.transpose(0, 1).flatten(1, 2)[..., None]
-        window_3DBR = torch.cat([slot["raw"], z_3DB1], -1)
-        slot["raw"] = window_3DBR[..., 1:]
-        mixed_3DB = slot["offset"]
-        for tap, before in zip(slot["short"].unbind(-1), window_3DBR.unbind(-1), strict=True):
-            mixed_3DB = torch.addcmul(mixed_3DB, before, tap)
-        gate, inner, value = mixed_3DB
-        u_DB = value * inner
-        state_DBS = slot["state"] = (slot["poles"] * slot["state"]).add_(u_DB[..., None])
-        y_DB = torch.linalg.vecdot(slot["residues"], torch.view_as_real(state_DBS).flatten(2))
-        y_DB = torch.addcmul(y_DB, u_DB, self.filter.bias[:, None]).mul_(gate)
-        return y_DB.T.to(x_BD.dtype)
+    def _prepare(self, slot: dict[str, Tensor]) -> None:
+        poles, residues = self.filter.as_complex()
+        slot["poles"] = poles.to(torch.complex64)[:, None]
+        parts = torch.stack([residues.real, -residues.imag], -1)
+        slot["residues"] = parts.flatten(1).float()[:, None]
+        super()._prepare(slot)
+
+    def _first_tap(self, slot: dict[str, Tensor]) -> Tensor:
+        return slot["residues"][:, 0, ::2].sum(-1)
+
+    def _recall(self, cache: DecodeCache, place: int) -> Tensor:
+        slot = cache.slot(self)
+        left_DBS = slot["left"] = slot["poles"] * slot["state"]
+        return torch.linalg.vecdot(slot["residues"], torch.view_as_real(left_DBS).flatten(2))
+
+    def _record(self, u_DB: Tensor, cache: DecodeCache, place: int) -> None:
+        slot = cache.slot(self)
+        slot["state"] = slot.pop("left").add_(u_DB[..., None])
 
     def _convolver(
         self, B: int, L: int, cache: DecodeCache | None

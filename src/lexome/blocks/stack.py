@@ -42,15 +42,50 @@ class DecodeCache:
         Most tokens that will be seen.
     position
         Tokens seen so far.
+    choices
+        With N of them, a later call may bring 1 + N tokens: the next one, and N that could each
+        follow it. None of these sees the others. The memory moves on by the first; `keep` then
+        makes one of the others the token after it.
     """
 
     capacity: int
     position: int = 0
+    choices: int = 0
     _slots: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict)
+    _ahead: dict[nn.Module, dict[str, Tensor]] = field(default_factory=dict)
 
     def slot(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the memory of one module, empty at first."""
         return self._slots.setdefault(module, {})
+
+    def ahead(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return what one module needs to keep a choice of the last call, empty at first."""
+        return self._ahead.setdefault(module, {})
+
+    def parts(self, tokens: int) -> bool:
+        """Return whether a call of so many tokens brings choices."""
+        return bool(self.choices and self.position and tokens > 1)
+
+    def places(self, tokens: int, device: torch.device) -> Tensor:
+        """Return where the tokens of a call stand, counted from the first of all."""
+        place_L = torch.arange(self.position, self.position + tokens, device=device)
+        return place_L.clamp_(max=self.position + 1) if self.parts(tokens) else place_L
+
+    def move(self, tokens: int) -> None:
+        """Move on behind a call of so many tokens."""
+        self.position += 1 if self.parts(tokens) else tokens
+
+    def keep(self, choice_B: Tensor) -> None:
+        """Make one choice of the last call the next token.
+
+        Parameters
+        ----------
+        choice_B
+            Which one in each row, 0 to N - 1.
+        """
+        for module in self._ahead:
+            module.keep(self, choice_B)  # type: ignore[operator]
+        self.position += 1
 
     def fork(self, rows_N: Tensor) -> "DecodeCache":
         """Return a memory of its own for some rows, of which each may come many times.
@@ -63,7 +98,7 @@ class DecodeCache:
         rows_N
             Which rows, 0-based.
         """
-        made = DecodeCache(self.capacity, self.position)
+        made = DecodeCache(self.capacity, self.position, self.choices)
         for module, slot in self._slots.items():
             axes = getattr(module, "row_axes", dict.fromkeys(slot, 0))
             made._slots[module] = {
@@ -273,7 +308,7 @@ def _advance(inputs: dict[str, Any], x: Tensor) -> None:
     """Tell the memory of a call, if there is one, how many tokens it has seen."""
     cache = inputs.get("cache")
     if cache is not None:
-        cache.position += x.shape[1]
+        cache.move(x.shape[1])
 
 
 def _same(x: Tensor) -> Tensor:

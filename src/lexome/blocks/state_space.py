@@ -21,6 +21,7 @@ from lexome.blocks.hyena import short_convolution
 from lexome.blocks.initialise import numbers
 from lexome.blocks.linear import Linear
 from lexome.blocks.precision import without_autocast
+from lexome.blocks.stack import DecodeCache
 
 _CACHED = 1 << 19  # numbers of a state over a stretch of tokens: few enough for the caches
 _STRETCH = 64  # tokens of a stretch whose pairs are multiplied one by one
@@ -219,31 +220,52 @@ class _Mixer(nn.Module):
         self.conv = nn.Conv1d(channels, channels, taps, groups=channels, bias=conv_bias)
         self.out_proj = Linear(inner, width, bias=bias)
 
-    def _convolve(self, x_BLC: Tensor, past: Past) -> Tensor:
+    def forward(self, x_BLD: Tensor, past: Past) -> Tensor:
+        """Mix along the sequence."""
+        return self.out_proj(self._mix(self.in_proj(x_BLD), past).to(x_BLD.dtype))
+
+    def keep(self, cache: DecodeCache, choice_B: Tensor) -> None:
+        """Remember a choice of the last call."""
+        row_B = torch.arange(len(choice_B), device=choice_B.device) * cache.choices + choice_B
+        kept = {name: x.index_select(0, row_B) for name, x in cache.ahead(self).items()}
+        cache.slot(self).update(kept)
+
+    def _mix(self, projected_BLC: Tensor, past: Past) -> Tensor:
+        """Mix what comes from the first projection, up to the last."""
+        cache, L = past.cache, projected_BLC.shape[1]
+        if cache is None:
+            return self._flow(projected_BLC, past.mask_BL, {})
+        slot = cache.slot(self)
+        if not cache.parts(L):
+            return self._flow(projected_BLC, past.mask_BL, slot)
+        next_B1I = self._flow(projected_BLC[:, :1], None, slot)
+        ahead = cache.ahead(self)
+        ahead.update({name: x.repeat_interleave(L - 1, 0) for name, x in slot.items()})
+        choices_BNI = self._flow(projected_BLC[:, 1:].flatten(0, 1)[:, None], None, ahead)
+        return torch.cat([next_B1I, choices_BNI.unflatten(0, (-1, L - 1))[:, :, 0]], 1)
+
+    def _flow(
+        self, projected_BLC: Tensor, mask_BL: Tensor | None, slot: dict[str, Tensor]
+    ) -> Tensor:
+        """Go on from the memory in `slot`, and leave it there."""
+        raise NotImplementedError
+
+    def _convolve(self, x_BLC: Tensor, mask_BL: Tensor | None, slot: dict[str, Tensor]) -> Tensor:
         """Convolve, apply SiLU and leave nothing at padding."""
         x_BLC = x_BLC.float()
         L, taps = x_BLC.shape[1], self.conv.kernel_size[0]
-        mask_BL1 = None if past.mask_BL is None else past.mask_BL[..., None].to(x_BLC.dtype)
+        mask_BL1 = None if mask_BL is None else mask_BL[..., None].to(x_BLC.dtype)
         if mask_BL1 is not None:
             x_BLC = x_BLC * mask_BL1
-        if past.cache is not None:
-            slot = past.cache.slot(self)
-            before = slot.get("raw", x_BLC.new_zeros(len(x_BLC), taps - 1, x_BLC.shape[-1]))
-            x_BLC = torch.cat([before, x_BLC], 1)
-            slot["raw"] = x_BLC[:, x_BLC.shape[1] - taps + 1 :]
+        if "raw" in slot:
+            x_BLC = torch.cat([slot["raw"], x_BLC], 1)
+        missing = taps - 1 - x_BLC.shape[1]  # where negative, the beginning is cut off
+        slot["raw"] = F.pad(x_BLC, (0, 0, missing, 0))
         weight, bias = self.conv.weight[:, 0].float(), self.conv.bias
         bias = weight.new_zeros(()) if bias is None else bias.float()[:, None]
         y_BCL = short_convolution(x_BLC.transpose(1, 2), weight, bias)
         y_BLC = F.silu(y_BCL.transpose(1, 2)[:, -L:])
         return y_BLC if mask_BL1 is None else y_BLC * mask_BL1
-
-    def _state(self, past: Past, *shape: int, like: Tensor) -> Tensor:
-        slot = {} if past.cache is None else past.cache.slot(self)
-        return slot.get("state", like.new_zeros(*shape))
-
-    def _keep(self, past: Past, state: Tensor) -> None:
-        if past.cache is not None:
-            past.cache.slot(self)["state"] = state
 
 
 class SelectiveMixer(_Mixer):
@@ -279,20 +301,19 @@ class SelectiveMixer(_Mixer):
         with torch.no_grad():
             self.dt_proj.bias.copy_(step_bias(inner))
 
-    def forward(self, x_BLD: Tensor, past: Past) -> Tensor:
-        """Mix along the sequence."""
-        u_BLI, gate_BLI = self.in_proj(x_BLD).chunk(2, dim=-1)
-        u_BLI = self._convolve(u_BLI, past)
-        chosen = self.x_proj(u_BLI.to(x_BLD.dtype))
+    def _flow(
+        self, projected_BLC: Tensor, mask_BL: Tensor | None, slot: dict[str, Tensor]
+    ) -> Tensor:
+        u_BLI, gate_BLI = projected_BLC.chunk(2, dim=-1)
+        u_BLI = self._convolve(u_BLI, mask_BL, slot)
+        chosen = self.x_proj(u_BLI.to(projected_BLC.dtype))
         dt_BLR, into_BLN, out_BLN = chosen.split([self.rank, self.states, self.states], dim=-1)
         dt_BLI = F.softplus(self.dt_proj(dt_BLR).float())
-        state = self._state(past, len(u_BLI), u_BLI.shape[-1], self.states, like=u_BLI)
-        y_BLI, state = selective_scan(
-            u_BLI, dt_BLI, self.ssm.rate, into_BLN.float(), out_BLN.float(), state
+        before = slot.get("state", u_BLI.new_zeros(len(u_BLI), u_BLI.shape[-1], self.states))
+        y_BLI, slot["state"] = selective_scan(
+            u_BLI, dt_BLI, self.ssm.rate, into_BLN.float(), out_BLN.float(), before
         )
-        self._keep(past, state)
-        y_BLI = torch.addcmul(y_BLI, u_BLI, self.ssm.skip) * F.silu(gate_BLI.float())
-        return self.out_proj(y_BLI.to(x_BLD.dtype))
+        return torch.addcmul(y_BLI, u_BLI, self.ssm.skip) * F.silu(gate_BLI.float())
 
 
 class GroupedNorm(nn.Module):
@@ -350,19 +371,21 @@ class PairedMixer(_Mixer):
 
     scan = staticmethod(paired_scan)
 
-    def forward(self, x_BLD: Tensor, past: Past) -> Tensor:
-        """Mix along the sequence."""
+    def _flow(
+        self, projected_BLC: Tensor, mask_BL: Tensor | None, slot: dict[str, Tensor]
+    ) -> Tensor:
         inner, shared = self.norm.weight.shape[0], self.groups * self.states
-        projected = self.in_proj(x_BLD)
-        gate_BLI, mixed_BLC, dt_BLH = projected.split([inner, inner + 2 * shared, self.heads], -1)
-        u_BLI, into, out = self._convolve(mixed_BLC, past).split([inner, shared, shared], dim=-1)
+        parts = projected_BLC.split([inner, inner + 2 * shared, self.heads], -1)
+        gate_BLI, mixed_BLC, dt_BLH = parts
+        mixed_BLC = self._convolve(mixed_BLC, mask_BL, slot)
+        u_BLI, into, out = mixed_BLC.split([inner, shared, shared], dim=-1)
         dt_BLH = F.softplus(dt_BLH.float() + self.ssm.step_bias).clamp(*self.steps)
         u_BLHP = u_BLI.unflatten(-1, (self.heads, -1))
         into_BLGN, out_BLGN = (x.unflatten(-1, (self.groups, -1)) for x in (into, out))
         P = u_BLHP.shape[-1]
-        state = self._state(past, len(u_BLI), self.heads, P, self.states, like=u_BLI)
-        y_BLHP, state = self.scan(u_BLHP, dt_BLH, self.ssm.rate, into_BLGN, out_BLGN, state)
-        self._keep(past, state)
+        before = slot.get("state", u_BLI.new_zeros(len(u_BLI), self.heads, P, self.states))
+        y_BLHP, slot["state"] = self.scan(
+            u_BLHP, dt_BLH, self.ssm.rate, into_BLGN, out_BLGN, before
+        )
         y_BLI = torch.addcmul(y_BLHP, u_BLHP, self.ssm.skip[:, None]).flatten(2)
-        y_BLI = self.norm(y_BLI * F.silu(gate_BLI.float()))
-        return self.out_proj(y_BLI.to(x_BLD.dtype))
+        return self.norm(y_BLI * F.silu(gate_BLI.float()))

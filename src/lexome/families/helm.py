@@ -35,7 +35,6 @@ from lexome.blocks import (
     Stack,
     TokenHead,
     WrappedHyena,
-    causal_bias,
     gelu_tanh,
     padding_bias,
     seen_mask,
@@ -212,12 +211,11 @@ class Helm(Stack):
         """Embed, add positions; attention layers share a bias, the others cache and mask."""
         c = self.config
         x_BLD = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
-        length, before = x_BLD.shape[1], 0 if cache is None else cache.position
-        seen_BS = seen_mask(self, attention_mask, x_BLD, cache)
         if self.positions is not None:
-            place = torch.arange(before, before + length, device=x_BLD.device)
+            place = (cache or DecodeCache(0)).places(x_BLD.shape[1], x_BLD.device)
+            seen_BS = seen_mask(self, attention_mask, x_BLD, cache)
             if seen_BS is not None:  # padding has no place
-                place = (seen_BS.long().cumsum(1)[:, before:] - 1).clamp(min=0)
+                place = (seen_BS.long().cumsum(1)[:, place] - 1).clamp(min=0)
             x_BLD = x_BLD + self.positions(place)
         if self.gate is not None:
             nothing = torch.zeros_like(x_BLD)
@@ -225,7 +223,7 @@ class Helm(Stack):
         if c.mixer != "transformer":
             return x_BLD, Past.of(attention_mask, cache)
         if c.causal:
-            return x_BLD, Past(cache=cache, bias=causal_bias(seen_BS, length, before, x_BLD))
+            return x_BLD, Past.attending(self, x_BLD, attention_mask, cache)
         return x_BLD, padding_bias(attention_mask, x_BLD.dtype)
 
     def finish(self, x: Tensor) -> Tensor:

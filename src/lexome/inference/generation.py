@@ -1,6 +1,6 @@
 """New sequences from causal models, token by token.
 
-Axes: B rows, V vocabulary, A tokens that may be drawn.
+Axes: B rows, S steps, V vocabulary, A tokens that may be drawn.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lexome.blocks import DecodeCache
 from lexome.catalog import families, releases
 from lexome.core import InputError, UnknownLetters, free_path
 from lexome.core.messages import counted
 from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
 from lexome.formats.streams import bare_suffix
 from lexome.inference.batching import plan_batches, progress_bar
+from lexome.inference.decoding import Decoder
 from lexome.inference.reading import advise, tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
+from lexome.inference.sampling import Restraint, Sampling, draw
 from lexome.model import Model
 from lexome.tokenizers import Tokenizer
 
@@ -83,42 +84,6 @@ class Generations(list[Generated]):
         return "\n".join(
             f">{one.id} mean_logprob={one.mean_logprob:.4f}\n{one.sequence}" for one in self
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How tokens are chosen.
-
-    Attributes
-    ----------
-    length
-        Most tokens of a sequence.
-    temperature, top_k, top_p
-        As for :func:`generate`.
-    allowed
-        Ids that may be drawn.
-    end
-        Id that ends a sequence and may be drawn too; None for none.
-    stop
-        Strings that end a sequence.
-    least
-        Tokens before which nothing ends a sequence.
-    penalty
-        What scores of tokens that came before are divided by, or multiplied with if negative.
-    distinct
-        Tokens of which none that lie side by side may come twice.
-    """
-
-    length: int
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    allowed: Sequence[int]
-    end: int | None = None
-    stop: tuple[str, ...] = ()
-    least: int = 0
-    penalty: float | None = None
-    distinct: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -501,20 +466,19 @@ def _generate_batch(
     if sampling.end is not None:
         allowed_A = torch.cat([allowed_A, allowed_A.new_tensor([sampling.end])])
     rows_B = torch.arange(len(rows), device=device)
-    cache = DecodeCache(inputs["input_ids"].shape[1] + steps)
-    restraint = _Restraint(sampling, requests, allowed_A)
+    decoder = Decoder(model, inputs, steps, allowed_A.tolist())
+    histories = [request.tokens.tolist() for request in requests]
+    restraint = Restraint(sampling, histories, [request.drawn for request in requests])
     drawn: list[Tensor] = []
     logprobs: list[Tensor] = []
     with torch.no_grad():
         while len(drawn) < steps and not all(row.ended for row in rows):
-            last_B = torch.full_like(rows_B, inputs["input_ids"].shape[1] - 1)
-            scores_BV = model(**inputs, cache=cache, positions=(rows_B, last_B)).logits.float()
+            scores_BV = decoder.follow(drawn[-1]) if drawn else decoder.start()
             restrained_BV = restraint(scores_BV)
             ids_B = draw(restrained_BV, allowed_A, chances_BS[:, len(drawn)], sampling)
             restraint.take(ids_B)
             logprobs.append(scores_BV.log_softmax(-1)[rows_B, ids_B])
             drawn.append(ids_B)
-            inputs = {"input_ids": ids_B[:, None]}
             bar.update(sum(not row.ended for row in rows))
             if sampling.end is not None or sampling.stop:
                 for row, id in zip(rows, ids_B.tolist(), strict=True):
@@ -522,101 +486,6 @@ def _generate_batch(
     ids_BS = torch.stack(drawn, 1).cpu().numpy() if drawn else np.zeros((len(rows), 0), np.int64)
     logprobs_BS = torch.stack(logprobs, 1).cpu().numpy() if drawn else np.zeros(ids_BS.shape)
     return [row.finish(*of) for row, *of in zip(rows, ids_BS, logprobs_BS, strict=True)]
-
-
-def draw(scores_BV: Tensor, allowed_A: Tensor, chance_B: Tensor, how: Sampling) -> Tensor:
-    """Choose one token for each row.
-
-    Parameters
-    ----------
-    scores_BV
-        Unnormalised scores.
-    allowed_A
-        Ids to choose from.
-    chance_B
-        Random numbers, even over [0, 1): where in the cumulative distribution to choose. A row's
-        choice depends on its own number alone.
-    how
-        Its temperature, `top_k` and `top_p`, applied in this order to the allowed tokens.
-
-    Returns
-    -------
-    Ids, shape (B,).
-
-    Examples
-    --------
-    >>> scores, ids = torch.tensor([[0.0, 5.0, 0.0]]), torch.tensor([0, 2])
-    >>> half = Sampling(length=1, allowed=[0, 2])
-    >>> [draw(scores, ids, torch.tensor([c]), half).item() for c in (0.4, 0.6)]
-    [0, 2]
-    """
-    scores_BA = scores_BV[:, allowed_A]
-    if how.temperature == 0:
-        return allowed_A[scores_BA.argmax(-1)]
-    scores_BA = scores_BA.double() / how.temperature
-    if how.top_k is not None and how.top_k < len(allowed_A):
-        least = scores_BA.topk(how.top_k).values[:, -1:]
-        scores_BA = scores_BA.masked_fill(scores_BA < least, -math.inf)
-    shares_BA = scores_BA.softmax(-1)
-    if how.top_p is not None:
-        ordered = shares_BA.sort(dim=-1, descending=True, stable=True)
-        before = ordered.values.cumsum(-1) - ordered.values
-        dropped = ordered.values.masked_fill(before >= how.top_p, 0.0)
-        shares_BA = torch.zeros_like(shares_BA).scatter(-1, ordered.indices, dropped)
-    sums_BA = shares_BA.cumsum(-1)
-    place_B = (sums_BA <= chance_B[:, None] * sums_BA[:, -1:]).sum(-1)
-    return allowed_A[place_B.clamp_(max=len(allowed_A) - 1)]
-
-
-class _Restraint:
-    """What keeps tokens from being drawn that would repeat others or end a sequence too early."""
-
-    def __init__(self, sampling: Sampling, requests: list[_Request], allowed_A: Tensor):
-        self.how, self._allowed_A = sampling, allowed_A
-        self._counts = [request.drawn for request in requests]
-        self._history = [request.tokens.tolist() for request in requests]
-        self._after: list[dict[tuple[int, ...], set[int]]] = [{} for _ in requests]
-        if sampling.distinct is not None:
-            for row, tokens in enumerate(self._history):
-                for end in range(sampling.distinct, len(tokens) + 1):
-                    self._note(row, tokens[end - sampling.distinct : end])
-
-    def __call__(self, scores_BV: Tensor) -> Tensor:
-        """Return the scores to draw from; those given stay as they are."""
-        how = self.how
-        early = [row for row, count in enumerate(self._counts) if count < how.least]
-        holds_end = how.end is not None and early
-        if how.penalty is None and how.distinct is None and not holds_end:
-            return scores_BV
-        scores_BV = scores_BV.clone()
-        if how.penalty is not None:
-            for row, tokens in enumerate(self._history):
-                ids = torch.tensor(sorted(set(tokens)), device=scores_BV.device)
-                seen = scores_BV[row, ids]
-                softer = torch.where(seen > 0, seen / how.penalty, seen * how.penalty)
-                scores_BV[row, ids] = softer
-        if holds_end:
-            scores_BV[early, how.end] = -math.inf
-        if how.distinct is not None:
-            for row, tokens in enumerate(self._history):
-                last = tuple(tokens[len(tokens) - how.distinct + 1 :])
-                banned = self._after[row].get(last, set())
-                if banned and not banned >= set(how.allowed):
-                    scores_BV[row, sorted(banned)] = -math.inf
-        return scores_BV
-
-    def take(self, ids_B: Tensor) -> None:
-        """Remember what was drawn."""
-        self._counts = [count + 1 for count in self._counts]
-        if self.how.penalty is None and self.how.distinct is None:
-            return
-        for row, (tokens, id) in enumerate(zip(self._history, ids_B.tolist(), strict=True)):
-            tokens.append(id)
-            if self.how.distinct is not None and len(tokens) >= self.how.distinct:
-                self._note(row, tokens[-self.how.distinct :])
-
-    def _note(self, row: int, word: list[int]) -> None:
-        self._after[row].setdefault(tuple(word[:-1]), set()).add(word[-1])
 
 
 class _Row:
