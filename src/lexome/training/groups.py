@@ -25,11 +25,12 @@ def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def keep_bounds(model: Model, optimizer: Optimizer) -> None:
-    """Let every module that has a `holder` and is trained use it after each of these steps."""
+    """Let every module that has a `holder` and is stepped use it after each of these steps."""
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
     holds = [
         module.holder()
         for module in model.modules()
-        if hasattr(module, "holder") and any(p.requires_grad for p in module.parameters())
+        if hasattr(module, "holder") and stepped & {id(p) for p in module.parameters()}
     ]
 
     def hold_all(*_: Any) -> None:
