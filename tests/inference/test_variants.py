@@ -5,12 +5,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from lexome.catalog import load, new
+from lexome.catalog import load, new, releases
 from lexome.core import InputError, ReferenceMismatch
 from lexome.inference.likelihood import score_sequences
 from lexome.inference.variants import score_variants
@@ -367,6 +368,16 @@ def test_published_variants_agree_with_their_genome(gpn, data, tmp_path):
     assert [row[:7] for row in rows] == [row[:7] for row in given]
     assert sum("LEXOME_masked_llr=" in row[7] for row in rows) > 28_000
     assert sum("symbolic" in row[7] for row in rows) >= 24
+
+
+def test_a_window_longer_than_those_of_training_is_told(tiny, genome, capsys, monkeypatch):
+    evo = tiny("evo/sh_8k_like")
+    release = replace(releases()["evo-1-8k-base"][1], context=50)
+    known = {evo.name: (evo.family, release)}
+    monkeypatch.setattr("lexome.inference.stretches.releases", lambda: known)
+    for window_bp, said in ((50, 0), (51, 1)):
+        score_variants(evo, [SNV, SNV], genome, window_bp=window_bp)
+        assert capsys.readouterr().err.count("up to 50 tokens, and a window has 51") == said
 
 
 CARRYING = ("evo/sh_8k_like", "mamba/mamba2_hf", "helm/mamba_clm", "transformer_plus/llama_tiny")

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lexome.tasks.essentiality as module
-from lexome.catalog import load, new
+from lexome.catalog import load, new, releases
 from lexome.core import FormatError, InputError
 from lexome.formats import Genome, SequenceRecord, read_table, write_fasta
 from lexome.formats.gff import read_coding_sequences
@@ -219,6 +220,33 @@ def test_senseless_settings_are_refused(model, files, wrong, message):
     settings = {"gff": files / "genes.gff", "fasta": files / "genome.fa", "window_bp": 200}
     with pytest.raises(InputError, match=message):
         essentiality(model, **(settings | wrong))
+
+
+def test_genes_without_a_score_are_counted_and_none_with_one_is_an_error(
+    model, files, tmp_path, capsys
+):
+    settings = {"gff": files / "genes.gff", "window_bp": 200}
+    essentiality(model, fasta=files / "genome.fa", **settings)
+    assert "1 of 6 genes not scored (1 unknown contig)" in capsys.readouterr().err
+    for text, why in (("N" * 3000, "5 unknown letters, 1 unknown"), ("", "5 outside the contig")):
+        write_fasta(tmp_path / f"{len(text)}.fa", [SequenceRecord("c", text)])
+        out = tmp_path / f"{len(text)}.tsv"
+        with pytest.raises(InputError, match=f"none of the 6 genes.*{why}.*holds the statuses"):
+            essentiality(model, fasta=tmp_path / f"{len(text)}.fa", out=out, **settings)
+        assert len([line for line in out.read_text().splitlines() if line[0] != "#"]) == 7
+
+
+def test_a_window_longer_than_those_of_training_is_told(files, fixtures, capsys, monkeypatch):
+    evo = load(fixtures / "evo/sh_8k_like", device="cpu")
+    release = replace(releases()["evo-1-8k-base"][1], context=150)
+    known = {evo.name: (evo.family, release)}
+    monkeypatch.setattr("lexome.inference.stretches.releases", lambda: known)
+    settings = {"gff": files / "genes.gff", "fasta": files / "genome.fa"}
+    essentiality(evo, window_bp=150, **settings)
+    assert "trained on" not in capsys.readouterr().err
+    essentiality(evo, window_bp=200, **settings)
+    said = capsys.readouterr().err
+    assert said.count("up to 150 tokens, and a window has 200. It goes through whole") == 1
 
 
 def test_a_genome_without_the_contigs_of_the_genes_is_refused(model, files, tmp_path):

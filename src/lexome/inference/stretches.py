@@ -145,13 +145,27 @@ class LengthNote:
         self.trained = None if known is None else known[1].context
         self.is_told = False
 
-    def tell(self, tokens: int) -> None:
-        """Take the length of a record in tokens, those that scoring puts in front not counted."""
+    def tell(
+        self,
+        tokens: int,
+        what: str = "a record",
+        instead: str = "max_tokens cuts it into pieces instead",
+    ) -> None:
+        """Say it if it is so, and has not been said.
+
+        Parameters
+        ----------
+        tokens
+            How long something is, tokens that scoring puts in front not counted.
+        what
+            Its name.
+        instead
+            What the user can do.
+        """
         if self.trained is not None and tokens > self.trained and not self.is_told:
             self.is_told = True
             print(
                 f"note: {self.name} was trained on sequences of up to {self.trained:,} tokens, and "
-                f"a record has {tokens:,}. It goes through whole, its state carried on; max_tokens "
-                "cuts it into pieces instead.",
+                f"{what} has {tokens:,}. It goes through whole, its state carried on; {instead}.",
                 file=sys.stderr,
             )

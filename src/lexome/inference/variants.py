@@ -41,7 +41,7 @@ from lexome.inference.likelihood import score_sequences
 from lexome.inference.reading import tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
 from lexome.inference.sites import Strands, masked_centre_logits, reads_sites
-from lexome.inference.stretches import carries_state
+from lexome.inference.stretches import LengthNote, carries_state
 from lexome.model import Model
 from lexome.sequence import (
     Variant,
@@ -291,6 +291,7 @@ def score_variants(
     columns = _columns(model)
     kmers = overlapping_kmers(tokenizer_of(model))
     befores = _befores(model, window_bp, centre, centre_reverse, both_strands=both_strands)
+    LengthNote(model).tell(window_bp, "a window", "a smaller window_bp stays within")
     reference = genome if isinstance(genome, Genome) else Genome(genome)
     reader = variants if isinstance(variants, VariantReader) else read_variants(variants)
     settings: dict[str, object] = {

@@ -7,6 +7,7 @@ falls the more, the more the model expects the protein that follows.
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lexome.core import FormatError, InputError
+from lexome.core import FormatError, InputError, free_path
 from lexome.core.json_files import write_json
 from lexome.formats import Genome, RowStore, Shard, StoredRows, writer_for
 from lexome.formats.gff import CodingSequence, match_names, read_coding_sequences
@@ -27,7 +28,7 @@ from lexome.inference.causal_likelihood import per_base_logliks
 from lexome.inference.likelihood import LONGEST_MASKED, Likelihoods, score_sequences
 from lexome.inference.reading import tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
-from lexome.inference.stretches import carries_state
+from lexome.inference.stretches import LengthNote, carries_state
 from lexome.model import Model
 from lexome.sequence import reverse_complement
 from lexome.sequence.genetic_codes import BACTERIAL, GeneticCode
@@ -165,7 +166,7 @@ def essentiality(
     Raises
     ------
     InputError
-        If the window does not fit the model or the change, or no gene lies on the genome.
+        If the window does not fit the model or the change, or not one gene could be scored.
     FormatError
         If a file is not what its name says.
     """
@@ -177,6 +178,7 @@ def essentiality(
     # A bare list names all that are essential; a table may leave genes open.
     others = None if essential is None or _is_table(essential) else False
     window_bp = _window(model, window_bp)
+    LengthNote(model).tell(window_bp, "a window", "a smaller window_bp stays within")
     change = _Change(window_bp=window_bp, stops=stops.upper(), offset_bp=offset_bp)
     bases = _Bases(genome=genome, circular=circular)
     settings: dict[str, Any] = {
@@ -203,11 +205,7 @@ def essentiality(
         store, writer = None, None
         if out is not None:
             writer = writer_for(out)
-            if Path(out).exists() and not overwrite:
-                raise InputError(
-                    f"{out} is there already. Pass overwrite=True to replace it, or give another "
-                    "output."
-                )
+            free_path(out, overwrite=overwrite)
             inputs = {"gff": gff, "essential": essential}
             decides = fingerprint(model, gff, genome.path, made) | {"labels": sorted(labels)}
             decides |= {name: str(value) for name, value in inputs.items()}
@@ -240,6 +238,7 @@ def essentiality(
 
             store.finish(ranked, provenance=made)
     rows = [{**row, "rank": rank} for row, rank in zip(rows, _ranks(rows), strict=True)]
+    _tell_of_refused(rows, genome, out)
     areas = _areas(rows) if essential is not None else {}
     if out is not None and essential is not None:
         _write_areas(Path(out), areas, unmatched, made)
@@ -262,6 +261,24 @@ def essentiality(
         areas=areas,
         unmatched=tuple(unmatched),
         out=None if out is None else Path(out),
+    )
+
+
+def _tell_of_refused(
+    rows: Sequence[Mapping[str, Any]], genome: Genome, out: str | Path | None
+) -> None:
+    """Say how many genes have no score, and why; that none has one is an error."""
+    refused = Counter(row["status"] for row in rows if row["status"] != "ok")
+    if not refused:
+        return
+    why = ", ".join(f"{count:,} {status}" for status, count in refused.most_common())
+    if refused.total() < len(rows):
+        print(f"{refused.total():,} of {len(rows):,} genes not scored ({why})", file=sys.stderr)
+        return
+    holds = "" if out is None else f" {out} holds the statuses."
+    raise InputError(
+        f"none of the {len(rows):,} genes could be scored in {genome.path} ({why}). Give the "
+        f"genome that the annotation was made for.{holds}"
     )
 
 
