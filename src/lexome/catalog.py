@@ -290,13 +290,14 @@ def _read(folder: Path, wanted: str | None, release: str, name: str | None) -> M
     weights = read_weights(path, state)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()}
     try:
-        config = family.read_config(raw, shapes)
+        config = family.complete_config(family.read_config(raw, shapes), weights.tensors)
         if getattr(config, "depth", 0) > len(shapes):
             raise ValueError(f"{config.depth:,} layers, and the weights are {len(shapes)} tensors")
-        if hasattr(config, "heads") and config.width % config.heads:
-            raise ValueError(f"{config.heads} heads do not divide a width of {config.width}")
         with shapes_only():  # sizes that no model can have
-            Model(family, config, head=None)
+            parts = list(Model(family, config, head=None).modules())
+        heads = getattr(config, "heads", 1)
+        if any(getattr(part, "heads", 0) == heads and config.width % heads for part in parts):
+            raise ValueError(f"{heads} heads do not divide a width of {config.width}")
     except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointMismatch(
             f"{family.find_config(folder)} is no whole configuration of {family.title}: "

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from lexome.blocks import DecodeCache
-from lexome.catalog import families, new
-from lexome.core import CheckpointError
+from lexome.catalog import families, load, new
+from lexome.core import CheckpointError, InputError
 from lexome.inference.generation import generate
 from lexome.model import Model
 from lexome.objectives.hierarchical import (
@@ -27,14 +27,19 @@ CLOSE = {"atol": 1e-4, "rtol": 1e-5}  # orders of FFT and of the scan differ; va
 KINDS = {
     "transformer": {"mlp_width": 24, "heads": 4, "positions": 40},
     "transformer without positions": {"mlp_width": 24, "heads": 4},
+    "transformer that hides later tokens": {"mlp_width": 24, "hides_later": True, "norm_eps": 0.01},
     "hyena": {"mlp_width": 24, "length": 40, "filter_width": 8},
+    "hyena with more rows": {"mlp_width": 24, "length": 40, "filter_width": 8, "rows": 72},
     "mamba": {"mlp_width": 24, "positions": 40, "states": 4},
     "mamba without MLPs": {"mlp_width": 0, "states": 4, "expand": 3, "taps": 3, "rms_norm": False},
+    "mamba set otherwise": {"mlp_width": 24, "rank": 5, "bias": True, "conv_bias": False},
 }
 
 
 def small(kind, objective):
     sizes = {"width": 16, "depth": 2, "objective": objective, **KINDS[kind]}
+    if objective == "causal":  # which hides them anyhow
+        sizes.pop("hides_later", None)
     return new("helm", mixer=kind.split()[0], seed=1, **sizes).eval()
 
 
@@ -208,8 +213,6 @@ def test_generation_does_not_depend_on_batch_mates(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["masked", "causal"])
 def test_every_kind_trains_by_the_tree_and_is_saved_so_that_it_loads(kind, objective, tmp_path):
-    from lexome.catalog import load
-
     model = small(kind, objective).train()
     ids = torch.randint(6, 70, (2, 12), generator=torch.Generator().manual_seed(0))
     model(ids, labels=ids).loss.backward()
@@ -217,7 +220,9 @@ def test_every_kind_trains_by_the_tree_and_is_saved_so_that_it_loads(kind, objec
     again = load(model.eval().save(tmp_path), device="cpu")
     assert again.config == model.config
     with torch.no_grad():
-        torch.testing.assert_close(again(ids).logits, model(ids).logits)
+        one, other = model(ids, labels=ids), again(ids, labels=ids)
+    torch.testing.assert_close(other.logits, one.logits)
+    torch.testing.assert_close(other.loss, one.loss)
 
 
 @pytest.mark.parametrize(("tokens", "rows"), [("nuc", 10), ("6mer", 4102)])
@@ -258,7 +263,103 @@ def test_recipes_have_the_authors_shapes(fixtures):
             assert model.count_parameters() == manifest["params"]
 
 
-def test_positions_that_are_not_known_are_refused():
-    raw = {"model_type": "mamba", "mode": "clm", "model_config": {"pos_embedding": "SinCos"}}
-    with pytest.raises(CheckpointError, match="SinCos"):
-        families()["helm"].read_config(raw, {})
+def as_published(tree, alpha):
+    """Return what the authors' loss keeps: which tokens stand below each edge, and its weight."""
+    below = torch.zeros(len(tree), len(tree), tree.edges)
+    for token, path in enumerate(tree.paths):
+        below[token, token, 0] = 1
+        for edge, depth in enumerate(range(len(path), 0, -1), 1):
+            same = [other[:depth] == path[:depth] for other in tree.paths]
+            below[token, :, edge] = torch.tensor(same).float()
+    return {"criterion.onehot_num": below, "criterion.weights": tree.weights(alpha)}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_tree_and_its_decay_are_those_of_the_checkpoint(own, tmp_path):
+    model = small("transformer", "causal")
+    model.save(tmp_path)
+    tree = model.head.loss.tree
+    if not own:  # codons grouped otherwise, as the authors did to compare
+        groups = [("codons", f"group {i % 7}") if i > 5 else p for i, p in enumerate(tree.paths)]
+        tree = TokenTree(groups)
+    path = tmp_path / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] |= as_published(tree, 0.37)
+    torch.save(content, path)
+    again = load(tmp_path, device="cpu")
+    assert again.config.alpha == 0.37
+    assert (again.config.tree is None) == own
+    ids = torch.randint(6, 70, (2, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        out = again(ids, labels=ids)
+    expected = HierarchicalLoss(tree, alpha=0.37, causal=True)(out.logits, ids, {})
+    torch.testing.assert_close(out.loss, expected)
+    kept = torch.load(again.save(tmp_path / "again") / "last.ckpt", weights_only=True)
+    assert torch.equal(
+        kept["state_dict"]["criterion.onehot_num"], as_published(tree, 0)["criterion.onehot_num"]
+    )
+
+
+@pytest.mark.parametrize("mixer", ["hyena", "mamba"])
+def test_heads_that_nothing_has_do_not_matter(mixer, tmp_path):
+    model = new("helm", mixer=mixer, width=18, depth=1, mlp_width=16)
+    assert load(model.save(tmp_path), device="cpu").config == model.config
+
+
+def read(mixer, mode="mlm", **settings):
+    inner = {"d_model": 16, "n_layer": 2, "max_seq_len": 30, **settings}
+    raw = {"model_type": mixer, "mode": mode, "model_config": inner}
+    return families()["helm"].read_config(raw, {})
+
+
+@pytest.mark.parametrize(
+    ("mixer", "setting"),
+    [
+        ("mamba", {"pos_embedding": "SinCos"}),
+        ("mamba", {"pos_embedding": "absolute", "pos_embedding_apply": "concat"}),
+        ("mamba", {"ssm_cfg": {"layer": "Mamba2"}}),
+        ("mamba", {"non_markovian_relation": True}),
+        ("mamba", {"bidirectional": False}),
+        ("transformer", {"model": "bert"}),
+        ("transformer", {"pos_embedding": "rotary"}),
+        ("hyena", {"hyena_order": 3}),
+    ],
+)
+def test_settings_that_are_not_followed_are_refused(mixer, setting):
+    with pytest.raises(CheckpointError, match=f"{list(setting)[-1]}|layer"):
+        read(mixer, **setting)
+
+
+def test_masked_attention_looks_back_only_where_the_authors_ran_it_without_flash_attention():
+    looking = {
+        way: read("transformer", **settings).looks_back
+        for way, settings in {
+            "unsaid": {},
+            "flash": {"attention": "flash (amp)"},
+            "eager": {"attention": "eager"},
+            "without amp": {"amp": False},
+        }.items()
+    }
+    assert looking == {"unsaid": False, "flash": False, "eager": True, "without amp": True}
+    assert not read("transformer", "clm", attention="eager").hides_later
+    ids = torch.randint(6, 70, (1, 9), generator=torch.Generator().manual_seed(0))
+    changed = ids.clone()
+    changed[0, -1] = 3
+    for kind, same in (("transformer", False), ("transformer that hides later tokens", True)):
+        model = small(kind, "masked")
+        with torch.no_grad():
+            one, other = (model(x).logits[:, :-1] for x in (ids, changed))
+        assert torch.equal(one, other) == same
+
+
+def test_mamba_has_an_epsilon_of_its_own_whatever_the_configuration_says():
+    assert read("mamba", layer_norm_epsilon=0.1).norm_eps == 1e-5
+    assert read("hyena", layer_norm_epsilon=0.1).norm_eps == 0.1
+    with pytest.raises(InputError, match=r"norm_eps is 0\.1"):
+        new("helm", mixer="mamba", norm_eps=0.1)
+
+
+def test_hyena_rounds_the_rows_of_its_table_but_not_of_its_head():
+    config = read("hyena", pad_vocab_size_multiple=8)
+    assert (config.vocab_size, config.rows) == (70, 72)
+    assert read("hyena").rows == 0

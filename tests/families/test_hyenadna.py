@@ -201,12 +201,15 @@ def test_a_new_model_has_the_taps_of_the_hubs_code():
 def test_the_classifiers_loss_follows_the_labels():
     logits = torch.tensor([[0.2, -1.0, 0.5], [1.0, 0.0, 2.0]])
     classes, several = torch.tensor([2, 0]), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
-    loss = LastTokenClassifier.loss
+    loss = LastTokenClassifier(4, 3, 4).loss
     torch.testing.assert_close(loss(logits, classes, {}), F.cross_entropy(logits, classes))
     expected = -(several * logits.sigmoid().log() + (1 - several) * (-logits).sigmoid().log())
     torch.testing.assert_close(loss(logits, several, {}), expected.mean())
     values = torch.tensor([0.5, 3.0])
     torch.testing.assert_close(loss(logits[:, :1], values, {}), torch.tensor((0.09 + 4.0) / 2))
+    regression = LastTokenClassifier(4, 3, 4, read({**HUB, "problem_type": "regression"}).problem)
+    expected = (logits - several).square().mean()
+    torch.testing.assert_close(regression.loss(logits, several, {}), expected)
 
 
 def test_without_a_pad_the_classifier_reads_the_last_token():

@@ -10,6 +10,7 @@ from lexome.objectives.hierarchical import (
     SoftLabelLoss,
     TokenTree,
     codon_paths,
+    read_tree,
     soft_labels,
 )
 
@@ -136,3 +137,51 @@ def test_hard_soft_labels_are_cross_entropy_and_shift_for_causal_models():
 def test_an_empty_tree_is_an_error():
     with pytest.raises(InputError, match="no tokens"):
         TokenTree([])
+
+
+def below_and_weights(tree, alpha):
+    """Return what HELM's loss keeps of a tree."""
+    below = torch.zeros(len(tree), len(tree), tree.edges)
+    for token, path in enumerate(tree.paths):
+        below[token, token, 0] = 1
+        for edge, depth in enumerate(range(len(path), 0, -1), 1):
+            for other, its in enumerate(tree.paths):
+                below[token, other, edge] = its[:depth] == path[:depth]
+    return below, tree.weights(alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.05, 0.2, 1.5])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_tree_and_its_decay_are_read_from_the_numbers_of_its_loss(alpha, kind):
+    below, weights = below_and_weights(LETTERS, alpha)
+    paths, found = read_tree(below.to(kind), weights.to(kind))
+    assert found == alpha
+    assert paths == LETTERS.plain()
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 6), torch.arange(6)
+    losses = [HierarchicalLoss(t, alpha=alpha) for t in (LETTERS, TokenTree(paths))]
+    torch.testing.assert_close(*(loss.terms(logits, labels) for loss in losses))
+
+
+def test_trees_that_differ_are_told_apart_whatever_their_nodes_are_called():
+    renamed = [tuple(f"{name}!" for name in path) for path in LETTERS.paths]
+    assert TokenTree(renamed).plain() == LETTERS.plain()
+    other = [("vowel",), ("vowel",), ("vowel",), ("stop", "soft"), ("stop",), ()]
+    assert TokenTree(other).plain() != LETTERS.plain()
+
+
+def test_weights_without_one_decay_are_refused():
+    below, weights = below_and_weights(LETTERS, 0.2)
+    weights[2, 1] *= 2
+    with pytest.raises(InputError, match="one rate"):
+        read_tree(below, weights)
+
+
+def test_a_loss_that_is_made_with_a_model_of_shapes_alone_has_its_numbers():
+    with torch.device("meta"):
+        made = HierarchicalLoss(LETTERS), SoftLabelLoss(LETTERS)
+    logits, labels = torch.zeros(1, 6, 6), torch.arange(6)[None]
+    for loss, expected in zip(
+        made, (HierarchicalLoss(LETTERS), SoftLabelLoss(LETTERS)), strict=True
+    ):
+        torch.testing.assert_close(loss(logits, labels, {}), expected(logits, labels, {}))

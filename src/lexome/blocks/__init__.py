@@ -26,6 +26,7 @@ from lexome.blocks.mlps import GatedMlp, Mlp
 from lexome.blocks.modal import ModalFilter, ModalHyena
 from lexome.blocks.positions import ComputedRotary, Rotary, rotary_turns, turn
 from lexome.blocks.prompt import SoftTokens
+from lexome.blocks.renormed import RenormedBlock, TwoWayBlock
 from lexome.blocks.stack import DecodeCache, Hidden, Stack
 from lexome.blocks.state_space import PairedMixer, SelectiveMixer
 
@@ -51,6 +52,7 @@ __all__ = [
     "Past",
     "PostNormBlock",
     "PreNormBlock",
+    "RenormedBlock",
     "Rotary",
     "RotarySelfAttention",
     "SameConvolution",
@@ -59,6 +61,7 @@ __all__ = [
     "SoftTokens",
     "Stack",
     "TokenHead",
+    "TwoWayBlock",
     "WrappedHyena",
     "activated",
     "alibi_slopes",

@@ -8,6 +8,7 @@ from lexome.checkpoints.containers import (
     write_weights,
 )
 from lexome.checkpoints.family import Family, Layout, Release, Shapes
+from lexome.checkpoints.hyena import hyena_keys
 from lexome.checkpoints.keymap import KeyMap, Resolution, explain, to_ours, to_published
 from lexome.checkpoints.revisions import Revision, find_revision
 from lexome.checkpoints.settings import expect_settings
@@ -27,6 +28,7 @@ __all__ = [
     "explain",
     "find_revision",
     "find_weights",
+    "hyena_keys",
     "read_json",
     "read_sizes",
     "read_weights",

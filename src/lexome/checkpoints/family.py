@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lexome.checkpoints.keymap import KeyMap
 
@@ -109,6 +109,8 @@ class Family:
         Published configuration -> whether it is this family's.
     read_config
         (published configuration, shapes of the published tensors) -> our configuration.
+    complete_config
+        (our configuration, published tensors) -> our configuration with what only they tell.
     write_config
         Our configuration -> a published one, for models that did not come from a file.
     backbone
@@ -152,6 +154,9 @@ class Family:
         "special_tokens_map.json",
         "vocab.txt",
         "generation_config.json",
+    )
+    complete_config: Callable[[Any, Mapping[str, Tensor]], Any] = field(
+        default=lambda config, tensors: config
     )
     context: Callable[[Any], int | None] = field(default=lambda config: None)
     pooling: str = "mean"

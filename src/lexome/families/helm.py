@@ -30,24 +30,30 @@ from lexome.blocks import (
     Mlp,
     Past,
     PreNormBlock,
+    RenormedBlock,
     SelectiveMixer,
     SelfAttention,
     Stack,
     TokenHead,
+    TwoWayBlock,
     WrappedHyena,
     gelu_tanh,
     padding_bias,
     seen_mask,
     start_small,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Shapes
-from lexome.core import CheckpointError, pick
+from lexome.checkpoints import Family, KeyMap, Layout, Shapes, expect_settings, hyena_keys
+from lexome.core import InputError, pick
 from lexome.objectives import masked_token_loss, next_token_loss
 from lexome.objectives.hierarchical import (
     HierarchicalLoss,
     SoftLabelLoss,
     TokenTree,
     codon_paths,
+    read_tree,
+)
+from lexome.objectives.hierarchical import (
+    Path as TreePath,
 )
 from lexome.tokenizers import CodonTokenizer, codon_tokenizer
 
@@ -58,8 +64,11 @@ class HelmConfig:
 
     `mixer` is ``"transformer"``, ``"hyena"`` or ``"mamba"``; `objective` is ``"masked"`` or
     ``"causal"``. `positions` counts learned positions, 0 for none; `length` is the longest input of
-    Hyena. `hierarchical` asks for the tree's loss and token order, with `alpha` the decay of its
-    weights and `genetic_code` the code by NCBI's number; with a `hardness` above 0 the loss is that
+    Hyena, `rows` counts those of its embedding table, 0 for the vocabulary. With `hides_later`,
+    masked attention looks back only, as the authors' does without flash-attention. `rank` is the
+    width in which Mamba chooses its steps. `hierarchical` asks for the tree's loss and token order,
+    with `alpha` the decay of its weights, `genetic_code` the code by NCBI's number and `tree` the
+    path of each token, where it is not the code's; with a `hardness` above 0 the loss is that
     of soft labels. `tokens` is ``"3mer"``, ``"nuc"`` or ``"6mer"``.
     """
 
@@ -69,13 +78,16 @@ class HelmConfig:
     overlap: int = 0
     hierarchical: bool = True
     alpha: float = 0.2
+    tree: tuple[TreePath, ...] | None = None
     hardness: float = 0.0
     genetic_code: int = 1
     vocab_size: int = 70
+    rows: int = 0
     width: int = 640
     depth: int = 10
     mlp_width: int = 2560
     heads: int = 4
+    hides_later: bool = False
     positions: int = 0
     length: int = 444
     filter_features: int = 3
@@ -85,71 +97,33 @@ class HelmConfig:
     states: int = 16
     expand: int = 2
     taps: int = 4
+    rank: int | None = None
+    bias: bool = False
+    conv_bias: bool = True
     rms_norm: bool = True
     norm_eps: float = 1e-5
     tied: bool = False
 
+    def __post_init__(self) -> None:
+        if self.mixer == "mamba" and self.norm_eps != 1e-5:
+            raise InputError(
+                f"norm_eps is {self.norm_eps}, and HELM's Mamba has 1e-5, whatever its "
+                "configuration says. Leave it out."
+            )
+
     @property
     def causal(self) -> bool:
-        """Whether tokens see those before them only."""
+        """Whether the next token is predicted, from those before it."""
         return self.objective == "causal"
 
-
-class RenormedMamba(nn.Module):
-    """mixer(norm(norm(x))), whose sum with x is normed; the MLP reads the mixer, not the sum."""
-
-    def __init__(self, c: HelmConfig):
-        super().__init__()
-        norm = nn.RMSNorm if c.rms_norm else nn.LayerNorm
-        self.norm = norm(c.width, c.norm_eps)
-        self.second_norm = norm(c.width, c.norm_eps)
-        self.mixer = SelectiveMixer(
-            c.width,
-            inner=c.expand * c.width,
-            states=c.states,
-            rank=-(-c.width // 16),
-            taps=c.taps,
-        )
-        self.has_mlp = c.mlp_width > 0
-        if self.has_mlp:
-            self.stream_norm = norm(c.width, c.norm_eps)
-            inner = -(-c.mlp_width // 128) * 128  # mamba_ssm's GatedMLP, multiple_of
-            self.mlp = GatedMlp(c.width, inner, activation=F.silu, down_bias=False, gate_last=True)
-
-    def parts(self, x_BLD: Tensor, past: Past) -> tuple[Tensor, Tensor]:
-        """Return what the layer adds and the stream that it is added to."""
-        mixed_BLD = self.mixer(self.second_norm(self.norm(x_BLD)), past)
-        if not self.has_mlp:
-            return mixed_BLD, x_BLD
-        return self.mlp(mixed_BLD), self.stream_norm(mixed_BLD + x_BLD)
-
-    def forward(self, x_BLD: Tensor, past: Past) -> Tensor:
-        """Run the layer."""
-        added_BLD, stream_BLD = self.parts(x_BLD, past)
-        return added_BLD + stream_BLD
-
-
-class TwoWayMamba(nn.Module):
-    """A layer forwards and one backwards: what they add is joined by a matrix, streams averaged."""
-
-    def __init__(self, c: HelmConfig):
-        super().__init__()
-        self.forwards, self.backwards = RenormedMamba(c), RenormedMamba(c)
-        self.join = Linear(2 * c.width, c.width)
-
-    def forward(self, x_BLD: Tensor, past: Past) -> Tensor:
-        """Run the layer."""
-        flipped = past
-        if past.mask_BL is not None:
-            flipped = replace(past, mask_BL=past.mask_BL.flip(1))
-        added, stream = self.forwards.parts(x_BLD, past)
-        added_back, stream_back = self.backwards.parts(x_BLD.flip(1), flipped)
-        joined = self.join(torch.cat([added, added_back.flip(1)], dim=-1))
-        return joined + 0.5 * (stream + stream_back.flip(1))
+    @property
+    def looks_back(self) -> bool:
+        """Whether attention sees the tokens before only."""
+        return self.causal or self.hides_later
 
 
 def _attention(c: HelmConfig) -> nn.Module:
-    kind = CausalSelfAttention if c.causal else SelfAttention
+    kind = CausalSelfAttention if c.looks_back else SelfAttention
     mlp = Mlp(c.width, c.mlp_width, activation=gelu_tanh)
     return PreNormBlock(kind(c.width, c.heads), mlp, width=c.width, eps=c.norm_eps)
 
@@ -168,8 +142,25 @@ def _hyena(c: HelmConfig) -> nn.Module:
     return MixerBlock(mixer, lambda: nn.LayerNorm(c.width), mlp=mlp, widest=c.mlp_width)
 
 
+def _renormed(c: HelmConfig) -> RenormedBlock:
+    mixer = SelectiveMixer(
+        c.width,
+        inner=c.expand * c.width,
+        states=c.states,
+        rank=c.rank or -(-c.width // 16),
+        taps=c.taps,
+        bias=c.bias,
+        conv_bias=c.conv_bias,
+    )
+    mlp, norm = None, nn.RMSNorm if c.rms_norm else nn.LayerNorm
+    if c.mlp_width:
+        inner = -(-c.mlp_width // 128) * 128  # mamba_ssm's GatedMLP, multiple_of
+        mlp = GatedMlp(c.width, inner, activation=F.silu, down_bias=False, gate_last=True)
+    return RenormedBlock(mixer, lambda: norm(c.width, c.norm_eps), mlp=mlp)
+
+
 def _mamba(c: HelmConfig) -> nn.Module:
-    return RenormedMamba(c) if c.causal else TwoWayMamba(c)
+    return _renormed(c) if c.causal else TwoWayBlock(_renormed(c), _renormed(c), c.width)
 
 
 _LAYERS: Mapping[str, Callable[[HelmConfig], nn.Module]] = {
@@ -189,7 +180,7 @@ class Helm(Stack):
         c = self.config = config
         make = _LAYERS[pick("mixer of HELM", c.mixer, _LAYERS)]
         is_mamba = c.mixer == "mamba"
-        self.embed = nn.Embedding(c.vocab_size, c.width)
+        self.embed = nn.Embedding(c.rows or c.vocab_size, c.width)
         self.positions = nn.Embedding(c.positions, c.width) if c.positions else None
         self.gate = Linear(2 * c.width, 1) if is_mamba and not c.causal else None
         self.layers = nn.ModuleList(make(c) for _ in range(c.depth))
@@ -222,7 +213,7 @@ class Helm(Stack):
             x_BLD = x_BLD * self.gate(torch.cat([x_BLD, nothing], dim=-1)).sigmoid()
         if c.mixer != "transformer":
             return x_BLD, Past.of(attention_mask, cache)
-        if c.causal:
+        if c.looks_back:
             return x_BLD, Past.attending(self, x_BLD, attention_mask, cache)
         return x_BLD, padding_bias(attention_mask, x_BLD.dtype)
 
@@ -246,66 +237,99 @@ def _recognise(raw: Mapping[str, Any]) -> bool:
 
 
 _ROWS = {"3mer": 70, "nuc": 10, "6mer": 4102}  # train.py: one more than words but for codons
+_FILTER = {
+    "emb_dim": "filter_features",
+    "filter_order": "filter_width",
+    "num_inner_mlps": "filter_layers",
+    "activation_freq": "filter_frequency",
+}
+_STATES = {"d_state": "states", "d_conv": "taps", "dt_rank": "rank"}
+_STATES |= {name: name for name in ("expand", "bias", "conv_bias")}
+# What there is one way for; "learned" positions are none in the authors' code.
+_KNOWN = {
+    "model": ("gpt2",),
+    "pos_embedding": (None, "none", "learned", "absolute"),
+    "pos_embedding_apply": ("add", None),
+    "non_markovian_relation": (False, None),
+    "attn_layer_idx": ([], None),
+    "hyena_order": (2,),
+    "short_filter_order": (3,),
+    "train_freq": (True,),
+}
 
 
 def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HelmConfig:
     inner, mixer = raw["model_config"], raw["model_type"]
+    causal = {"mlm": False, "clm": True}[raw["mode"]]
+    ssm = inner.get("ssm_cfg") or {}
+    expect_settings(inner, {**_KNOWN, "bidirectional": (not causal,)}, "HELM")
+    expect_settings(ssm, {"layer": ("Mamba1", "Mamba")}, "HELM")
     rows = {name.split(".")[-2]: shape[0] for name, shape in shapes.items() if shape}
-    position = inner.get("pos_embedding")
     positions = inner.get("max_position_embeddings" if mixer == "transformer" else "max_seq_len")
-    if position != "absolute" or mixer == "hyena":
+    if inner.get("pos_embedding") != "absolute" or mixer == "hyena":
         positions = 0
     usual = 0 if mixer == "mamba" else 4 * inner["d_model"]
-    ssm = inner.get("ssm_cfg") or {}
-    known = position in {None, "none", "absolute"} and inner.get("model", "gpt2") == "gpt2"
-    if not known or ssm.get("layer", "Mamba1") not in {"Mamba", "Mamba1"}:
-        raise CheckpointError(
-            f"this HELM has pos_embedding {position!r}, model {inner.get('model')!r} and ssm_cfg "
-            f"{ssm!r}. Known here are absolute positions or none, GPT-2, Hyena and Mamba-1."
-        )
     tokens = raw.get("tokenizer", "3mer")
+    vocab_size = rows.get("lm_head") or inner.get("vocab_size", _ROWS[tokens])
+    multiple = inner.get("pad_vocab_size_multiple", 1)
+    embedded = rows.get("word_embeddings") or -(-vocab_size // multiple) * multiple
+    eager = inner.get("attention") == "eager" or inner.get("amp") is False
     return HelmConfig(
         mixer=mixer,
-        objective={"mlm": "masked", "clm": "causal"}[raw["mode"]],
+        objective="causal" if causal else "masked",
         tokens=tokens,
         overlap=raw.get("overlap", 0),
         hierarchical=raw.get("helm", False),
         alpha=raw.get("hxe_alpha", 0.2),
         genetic_code=raw.get("genetic_code", 1),
-        vocab_size=rows.get("lm_head") or inner.get("vocab_size", _ROWS[tokens]),
+        vocab_size=vocab_size,
+        rows=embedded if mixer == "hyena" and embedded != vocab_size else 0,
         width=inner["d_model"],
         depth=inner["n_layer"],
         mlp_width=inner.get("d_inner" if mixer == "hyena" else "d_intermediate") or usual,
         heads=inner.get("num_heads", 4),
+        hides_later=mixer == "transformer" and not causal and eager,
         positions=rows.get("wpe") or rows.get("embedding_pos") or positions or 0,
         length=inner["max_seq_len"] if mixer == "hyena" else HelmConfig.length,
-        filter_features=inner.get("emb_dim", 3),
-        filter_width=inner.get("filter_order", 64),
-        filter_layers=inner.get("num_inner_mlps", 2),
-        filter_frequency=inner.get("activation_freq", 1),
-        states=ssm.get("d_state", 16),
-        expand=ssm.get("expand", 2),
-        taps=ssm.get("d_conv", 4),
         rms_norm=inner.get("rms_norm", True),
-        norm_eps=inner.get("layer_norm_epsilon", 1e-5),
+        norm_eps=1e-5 if mixer == "mamba" else inner.get("layer_norm_epsilon", 1e-5),
         tied=inner.get("tie_embeddings", False),
+        **{ours: inner[name] for name, ours in _FILTER.items() if name in inner},
+        **{ours: ssm[name] for name, ours in _STATES.items() if ssm.get(name, "auto") != "auto"},
     )
+
+
+def _complete_config(c: HelmConfig, tensors: Mapping[str, Tensor]) -> HelmConfig:
+    """Take the tree and its decay, which the configuration does not hold, from the loss."""
+    if not c.hierarchical or "criterion.onehot_num" not in tensors:
+        return c
+    found, alpha = read_tree(tensors["criterion.onehot_num"], tensors["criterion.weights"])
+    usual = _tree(c).plain()
+    return replace(c, alpha=alpha, tree=None if found == usual else found)
+
+
+def _tree(c: HelmConfig) -> TokenTree:
+    words = codon_tokenizer(c.tokens, alphabetical=True).vocabulary
+    return TokenTree(c.tree or codon_paths(words, code=c.genetic_code))
 
 
 def _write_config(c: HelmConfig) -> dict[str, Any]:
     inner: dict[str, Any] = {"d_model": c.width, "n_layer": c.depth, "bidirectional": not c.causal}
     position = "absolute" if c.positions else None
     if c.mixer == "hyena":
-        inner |= {"d_inner": c.mlp_width, "max_seq_len": c.length, "emb_dim": c.filter_features}
-        inner |= {"filter_order": c.filter_width, "num_inner_mlps": c.filter_layers}
-        inner |= {"activation_freq": c.filter_frequency}
+        inner |= {"d_inner": c.mlp_width, "max_seq_len": c.length}
+        inner |= {"pad_vocab_size_multiple": c.rows or 1}
+        inner |= {name: getattr(c, ours) for name, ours in _FILTER.items()}
     elif c.mixer == "transformer":
         inner |= {"model": "gpt2", "d_intermediate": c.mlp_width, "num_heads": c.heads}
         inner |= {"pos_embedding": position, "max_position_embeddings": c.positions}
+        inner |= {"attention": "eager"} if c.hides_later else {}
     else:
-        ssm = {"d_state": c.states, "expand": c.expand, "d_conv": c.taps}
-        inner |= {"d_intermediate": c.mlp_width, "ssm_cfg": ssm}
+        ssm = {name: getattr(c, ours) for name, ours in _STATES.items()}
+        inner |= {"d_intermediate": c.mlp_width, "ssm_cfg": {**ssm, "dt_rank": c.rank or "auto"}}
         inner |= {"pos_embedding": position, "max_seq_len": c.positions, "rms_norm": c.rms_norm}
+    if c.norm_eps != HelmConfig.norm_eps:
+        inner["layer_norm_epsilon"] = c.norm_eps
     if c.tied:
         inner["tie_embeddings"] = True
     return {
@@ -323,8 +347,7 @@ def _write_config(c: HelmConfig) -> dict[str, Any]:
 def _head(c: HelmConfig, backbone: Helm) -> TokenHead:
     loss: Any = next_token_loss if c.causal else masked_token_loss
     if c.hierarchical and c.tokens == "3mer":
-        words = codon_tokenizer(c.tokens, alphabetical=True).vocabulary
-        tree = TokenTree(codon_paths(words, code=c.genetic_code))
+        tree = _tree(c)
         loss = HierarchicalLoss(tree, alpha=c.alpha, causal=c.causal)
         if c.hardness:
             loss = SoftLabelLoss(tree, hardness=c.hardness, causal=c.causal)
@@ -349,29 +372,6 @@ _TURNED = {  # GPT-2 stores (inputs, outputs)
     f"{_GPT2}.attn.c_proj.weight": f"{_L}.attention.out.weight",
     f"{_GPT2}.mlp.c_fc.weight": f"{_L}.mlp.up.weight",
     f"{_GPT2}.mlp.c_proj.weight": f"{_L}.mlp.down.weight",
-}
-_HYENA = "model.model.layers.{i}"
-_HYENA_KEYS = {
-    "model.model.embeddings.word_embeddings.weight": "embed.weight",
-    f"{_HYENA}.norm1.{{p}}": f"{_L}.norm1.{{p}}",
-    f"{_HYENA}.norm2.{{p}}": f"{_L}.norm2.{{p}}",
-    f"{_HYENA}.mlp.fc1.{{p}}": f"{_L}.mlp.up.{{p}}",
-    f"{_HYENA}.mlp.fc2.{{p}}": f"{_L}.mlp.down.{{p}}",
-    f"{_HYENA}.mixer.in_proj.{{p}}": f"{_L}.mixer.in_proj.{{p}}",
-    f"{_HYENA}.mixer.out_proj.{{p}}": f"{_L}.mixer.out_proj.{{p}}",
-    f"{_HYENA}.mixer.short_filter.{{p}}": f"{_L}.mixer.short.{{p}}",
-    **{
-        f"{_HYENA}.mixer.filter_fn.{theirs}": f"{_L}.mixer.filter.{ours}"
-        for theirs, ours in {
-            "bias": "bias",
-            "pos_emb.z": "z",
-            "pos_emb.t": "t",
-            "modulation.deltas": "deltas",
-            "implicit_filter.{j}.{p}": "net.{j}.{p}",
-            "implicit_filter.{j}.freq": "net.{j}.freq",
-        }.items()
-    },
-    "model.model.ln_f.{p}": "norm.{p}",
 }
 
 
@@ -406,7 +406,8 @@ _MAMBA_KEYS = {
 
 
 def _layout(mixer: str, objective: str) -> Layout:
-    keys = {"transformer": _TRANSFORMER_KEYS, "hyena": _HYENA_KEYS, "mamba": _MAMBA_KEYS}[mixer]
+    of_hyena = hyena_keys("model.model.")
+    keys = {"transformer": _TRANSFORMER_KEYS, "hyena": of_hyena, "mamba": _MAMBA_KEYS}[mixer]
     return Layout(
         name=f"lightning-{mixer}-{objective}",
         keys=KeyMap(
@@ -434,6 +435,7 @@ FAMILY = Family(
     objective="masked",
     recognise=_recognise,
     read_config=_read_config,
+    complete_config=_complete_config,
     write_config=_write_config,
     backbone=Helm,
     heads={"masked": _head, "causal": _head},

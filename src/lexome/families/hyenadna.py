@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexome.blocks import (
@@ -28,8 +27,9 @@ from lexome.blocks import (
     Stack,
     TokenHead,
     gelu_tanh,
+    sequence_loss,
 )
-from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
+from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings, hyena_keys
 from lexome.core import CheckpointError, InputError
 from lexome.objectives import next_token_loss
 from lexome.tokenizers import CHARACTERS, LetterTokenizer
@@ -69,6 +69,7 @@ class HyenaDnaConfig:
     bracketed: bool = False
     pad_id: int | None = 4
     classes: int = 2
+    problem: str | None = None
 
     def __post_init__(self) -> None:
         odd = {n: getattr(self, n) for n, v in _FIXED.items() if getattr(self, n) != v}
@@ -143,8 +144,9 @@ class HyenaDna(Stack):
 class LastTokenClassifier(nn.Module):
     """Classes from the position before the first pad, or the last where no pad follows."""
 
-    def __init__(self, width: int, classes: int, pad_id: int | None):
+    def __init__(self, width: int, classes: int, pad_id: int | None, problem: str | None = None):
         super().__init__()
+        self.problem = problem
         self.score = Linear(width, classes, bias=False)
         self.pad_id = pad_id
 
@@ -157,14 +159,9 @@ class LastTokenClassifier(nn.Module):
         last = (ids == self.pad_id).int().argmax(-1) - 1 if padded else -1
         return self.score(x_BLD[rows, last])
 
-    @staticmethod
-    def loss(logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Take what the labels are: classes (B,), several yes or no (B, classes), or one value."""
-        if logits.shape[-1] == 1:
-            return F.mse_loss(logits.float().view(-1), labels.float().view(-1))
-        if labels.is_floating_point():
-            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
-        return F.cross_entropy(logits.float(), labels.view(-1))
+    def loss(self, logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Compute what the labels ask for; see `sequence_loss`."""
+        return sequence_loss(logits, labels, self.problem)
 
 
 def _recognise(raw: Mapping[str, Any]) -> bool:
@@ -220,6 +217,7 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> HyenaDnaConfig:
             tied=raw.get("tie_word_embeddings", False),
             pad_id=raw.get("pad_token_id", 4),
             classes=len(raw.get("id2label") or (0, 1)),
+            problem=raw.get("problem_type"),
         )
     return HyenaDnaConfig(
         **sizes,
@@ -260,6 +258,7 @@ def _write_config(c: HyenaDnaConfig) -> dict[str, Any]:
         "num_inner_mlps": c.filter_layers,
         "pad_token_id": c.pad_id,
         "pad_vocab_size_multiple": c.vocab_multiple,
+        "problem_type": c.problem,
         "short_filter_order": c.taps,
         "tie_word_embeddings": c.tied,
         "train_freq": True,
@@ -280,39 +279,19 @@ def _tokenizer(folder: Path | None, config: HyenaDnaConfig) -> LetterTokenizer:
     return tokenizer
 
 
-def _keys(root: str, wrap: str, head: Mapping[str, str]) -> dict[str, str]:
-    layer, mixer = f"{root}layers.{{i}}", f"{root}layers.{{i}}.mixer.{wrap}"
-    ours = "layers.{i}.mixer"
-    return {
-        f"{root}embeddings.word_embeddings.weight": "embed.weight",
-        f"{layer}.norm1.{{p}}": "layers.{i}.norm1.{p}",
-        f"{layer}.norm2.{{p}}": "layers.{i}.norm2.{p}",
-        f"{layer}.mlp.{wrap}fc1.{{p}}": "layers.{i}.mlp.up.{p}",
-        f"{layer}.mlp.{wrap}fc2.{{p}}": "layers.{i}.mlp.down.{p}",
-        f"{mixer}in_proj.{{p}}": f"{ours}.in_proj.{{p}}",
-        f"{mixer}out_proj.{{p}}": f"{ours}.out_proj.{{p}}",
-        f"{mixer}short_filter.{{p}}": f"{ours}.short.{{p}}",
-        f"{mixer}filter_fn.bias": f"{ours}.filter.bias",
-        f"{mixer}filter_fn.pos_emb.z": f"{ours}.filter.z",
-        f"{mixer}filter_fn.pos_emb.t": f"{ours}.filter.t",
-        f"{mixer}filter_fn.modulation.deltas": f"{ours}.filter.deltas",
-        f"{mixer}filter_fn.implicit_filter.{{j}}.{{p}}": f"{ours}.filter.net.{{j}}.{{p}}",
-        f"{mixer}filter_fn.implicit_filter.{{j}}.freq": f"{ours}.filter.net.{{j}}.freq",
-        f"{root}ln_f.{{p}}": "norm.{p}",
-        **head,
-    }
-
-
 def _original(wrap: str) -> KeyMap:
     counters = "a counter of the training run"
     return KeyMap(
-        rename=_keys("model.backbone.", wrap, {"model.lm_head.weight": "head.decoder.weight"}),
+        rename={
+            **hyena_keys("model.backbone.", wrap=wrap),
+            "model.lm_head.weight": "head.decoder.weight",
+        },
         unused={f"{part}_torchmetrics.{{rest}}": counters for part in ("train", "val", "test")},
     )
 
 
 def _hub(head: Mapping[str, str], root: str = "hyena.backbone.") -> KeyMap:
-    return KeyMap(rename=_keys(root, "", head))
+    return KeyMap(rename={**hyena_keys(root), **head})
 
 
 def _release(name: str, parameters: int, *, hub: bool, **shape: Any) -> Release:
@@ -386,7 +365,9 @@ FAMILY = Family(
         "causal": lambda c, backbone: TokenHead(
             c.width, c.rows, loss=next_token_loss, tied=backbone.embed if c.tied else None
         ),
-        "classifier": lambda c, backbone: LastTokenClassifier(c.width, c.classes, c.pad_id),
+        "classifier": lambda c, backbone: LastTokenClassifier(
+            c.width, c.classes, c.pad_id, c.problem
+        ),
     },
     layouts=(
         Layout(

@@ -92,6 +92,16 @@ class TokenTree:
         above = (path[:depth] for depth in range(len(path), -1, -1))
         return [token, *(len(self) + self.nodes.index(node) for node in above)]
 
+    def plain(self) -> tuple[Path, ...]:
+        """Return the paths under the names that `plain_paths` gives."""
+        under: dict[Path, set[int]] = {node: set() for node in self.nodes}
+        for token, path in enumerate(self.paths):
+            for depth in range(1, len(path) + 1):
+                under[path[:depth]].add(token)
+        return plain_paths(
+            [[frozenset(under[path[:d]]) for d in range(1, len(path) + 1)] for path in self.paths]
+        )
+
     def children(self) -> list[list[int]]:
         """Return the tokens and nodes directly below each node, in the order of `nodes`."""
         below: list[list[int]] = [[] for _ in self.nodes]
@@ -109,11 +119,11 @@ class TokenTree:
         """
         depths = [len(node) for node in self.nodes] + [len(path) + 1 for path in self.paths]
         total = math.fsum(math.exp(-alpha * depth) for depth in depths)
-        weights = torch.zeros(len(self), self.edges)
+        weights = torch.zeros(len(self), self.edges, device="cpu")
         for token, path in enumerate(self.paths):
             deep = len(path) + 1
             values = [math.exp(-alpha * (deep - j)) / total for j in range(deep)]
-            weights[token, :deep] = torch.tensor(values)
+            weights[token, :deep] = torch.tensor(values, device="cpu")
         return weights
 
     def distances(self) -> Tensor:
@@ -123,7 +133,7 @@ class TokenTree:
         itself.
         """
         height = self.edges
-        table = torch.zeros(len(self), len(self))
+        table = torch.zeros(len(self), len(self), device="cpu")
         for i, one in enumerate(self.paths):
             for j, other in enumerate(self.paths):
                 if i != j:
@@ -132,6 +142,68 @@ class TokenTree:
                         (k for k, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other))
                     )
         return table
+
+
+def plain_paths(sets: Sequence[Sequence[frozenset[int]]]) -> tuple[Path, ...]:
+    """Name the nodes above each token by what stands below them.
+
+    Parameters
+    ----------
+    sets
+        Of each token: the tokens below each node above it, the largest first, without the root.
+
+    Examples
+    --------
+    >>> pair = frozenset({0, 1})
+    >>> plain_paths([[pair], [pair], []])
+    (('2 from 0 at 1',), ('2 from 0 at 1',), ())
+    """
+    return tuple(
+        tuple(f"{len(below)} from {min(below)} at {depth}" for depth, below in enumerate(way, 1))
+        for way in sets
+    )
+
+
+def read_tree(below_VVE: Tensor, weights_VE: Tensor) -> tuple[tuple[Path, ...], float]:
+    """Read the tree and the decay that HELM's training code keeps in its checkpoints.
+
+    Parameters
+    ----------
+    below_VVE
+        1 where the second token stands below the lower end of an edge of the first's way to the
+        root, the nearest edge first (``criterion.onehot_num``).
+    weights_VE
+        Weight of each edge, 0 beyond the root (``criterion.weights``).
+
+    Returns
+    -------
+    Paths as `plain_paths` names them, and `alpha`: exact to five decimals, to two where the weights
+    are narrower than float32.
+
+    Raises
+    ------
+    InputError
+        If the weights do not decay with the depth alone.
+    """
+    counts_V = (weights_VE > 0).sum(1)
+    sets = [
+        [frozenset(below_VE[:, e].nonzero()[:, 0].tolist()) for e in range(int(n) - 1, 0, -1)]
+        for below_VE, n in zip(below_VVE, counts_V, strict=True)
+    ]
+    paths = plain_paths(sets)
+    token = int(counts_V.argmax())
+    deepest = weights_VE[token, : int(counts_V[token])].double()
+    steps = max(1, len(deepest) - 1)
+    alpha = float((deepest[-1] / deepest[0]).log()) / steps
+    alpha = round(alpha, 5 if weights_VE.dtype is torch.float32 else 2) + 0.0
+    wanted = TokenTree(paths).weights(alpha).to(weights_VE)
+    if not torch.allclose(wanted.float(), weights_VE.float(), rtol=0.02, atol=1e-6):
+        raise InputError(
+            "the weights of the tree do not decay by one rate with the depth, and the loss here "
+            "has no other. Expected exp(-alpha * depth) over their sum, as HELM's get_weighting "
+            "gives for 'exponential'."
+        )
+    return paths, alpha
 
 
 class HierarchicalLoss:
@@ -171,10 +243,13 @@ class HierarchicalLoss:
         for depth in sorted({len(node) for node in tree.nodes}, reverse=True):
             rows = [c for node, c in zip(tree.nodes, below, strict=True) if len(node) == depth]
             widest = max(map(len, rows))
-            self._levels.append(torch.tensor([r + [absent] * (widest - len(r)) for r in rows]))
+            level = [r + [absent] * (widest - len(r)) for r in rows]
+            self._levels.append(
+                torch.tensor(level, device="cpu")
+            )  # also where models have no numbers
         ways = [tree.ancestors(token) for token in range(size)]
         ways = [way + [way[-1]] * (tree.edges + 1 - len(way)) for way in ways]
-        self._ways = torch.tensor(ways)
+        self._ways = torch.tensor(ways, device="cpu")
         self._weights = tree.weights(alpha)
 
     def __call__(self, logits_BLV: Tensor, labels_BL: Tensor, batch: Mapping[str, Any]) -> Tensor:
