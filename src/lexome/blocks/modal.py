@@ -115,7 +115,8 @@ class ModalFilter(nn.Module):
         if not self._kept or state != self._state:
             with torch.inference_mode(False), torch.no_grad():
                 self._state, self._kept = state, self._make()
-                self._farthest = float(self.as_complex()[0].abs().max())
+                if not self.poles.is_meta:  # without numbers there is nothing to look at
+                    self._farthest = float(self.as_complex()[0].abs().max())
         within, into, out, powers = self._kept
         return within, into, out, powers
 
