@@ -74,6 +74,18 @@ def test_a_shorter_filter_is_the_beginning_of_a_longer_one():
         torch.testing.assert_close(filter.taps(7), filter.taps(40)[:, :7])
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 17])
+def test_few_places_of_a_sensitive_filter_are_those_of_many(length):
+    torch.manual_seed(0)
+    filter = ImplicitFilter(9, 40, features=9, inner=7, inner_layers=3)
+    with torch.no_grad():
+        for parameter in filter.net.parameters():
+            if parameter.ndim > 1 and parameter.shape[0] > 1:
+                parameter.normal_(std=0.5)  # the sines of sines then enlarge a last digit a lot
+        difference = (filter.taps(length) - filter.taps(40)[:, :length]).abs().max()
+        assert difference <= 1e-6
+
+
 @pytest.mark.parametrize("channels", [1, 4, 6])
 def test_a_kept_spectrum_convolves_as_a_fresh_one(channels):
     filter, u = hyena().filter, torch.randn(6, 20)

@@ -23,6 +23,7 @@ _CACHED = 1 << 20  # numbers that the steps between the projections work on at a
 _PROJECTED = 64  # channels that are projected at a time, so that the multiplication is worth it
 _LONG = 1 << 25  # numbers of them for which fewer channels are worth it too, to save memory
 _PLACES = 1 << 14  # places of a filter that are computed at a time
+_FEWEST = 4  # places; fewer rows go to another kernel, and the sines enlarge how that rounds
 _KEPT = 400 << 20  # bytes of transformed filters that one layer keeps
 _BLOCK = 64  # tokens whose products are added one by one while generating
 
@@ -174,10 +175,11 @@ class ImplicitFilter(nn.Module):
 
     def taps(self, length: int) -> Tensor:
         """Compute the first `length` taps, shape (D, length), float32."""
-        z_LF, t_L1 = self.z[0, :length], self.t[0, :length]
+        rows = max(length, _FEWEST)
+        z_LF, t_L1 = self.z[0, :rows], self.t[0, :rows]
         with without_autocast(z_LF):
             if torch.is_grad_enabled() or length <= _PLACES:
-                return self._heights(z_LF, t_L1).T.contiguous()
+                return self._heights(z_LF, t_L1)[:length].T.contiguous()
             taps_DL = z_LF.new_empty(len(self.bias), length)
             for first in range(0, length, _PLACES):
                 some = slice(first, first + _PLACES)
