@@ -11,6 +11,7 @@ from lexome.cli.main import main
 from lexome.core import InputError, UnknownName
 from lexome.reports import evaluation as command
 from lexome.reports.evaluation import EvaluationIncomplete, evaluate
+from lexome.tasks.suites import suites
 
 SUITE = """
 title: A small suite
@@ -145,3 +146,7 @@ def test_a_recipe_gives_way_to_settings(folder, tmp_path, monkeypatch):
         )
     assert plans[0].folds == 5
     assert plans[0].settings == {"epochs": 4, "batch_size": 8, "method": "head"}
+
+
+def test_the_help_names_every_suite():
+    assert all(f"``{name}``" in (evaluate.__doc__ or "") for name in suites())

@@ -90,11 +90,17 @@ def test_duplicates_and_the_score_without_them_are_told_where_there_are_any():
 
 def test_what_is_missing_or_failed_is_told():
     failing = result("mouse_0", score("a", 0.4), failures={"m": "it cannot. Mend it."})
-    made = evaluation(failing, missing=("tf_3",))
+    made = evaluation(failing, missing=("tf_3", "tf_4"))
     assert made.failures == [("mouse_0", "m", "it cannot. Mend it.")]
-    assert "not in the data folder: tf_3" in str(made)
+    assert "not in the data folder:\n  tf_3, tf_4: train and test (.csv" in str(made)
     assert "failed: m on mouse_0: it cannot. Mend it." in str(made)
     assert "note: few" in str(evaluation(replace(failing, notes=("few",))))
+
+
+def test_a_constant_is_said_to_have_no_score():
+    made = evaluation(result("mouse_0", score("a", 0.4), score("b", math.nan)))
+    assert "no mcc: it says the same of all" in str(made)
+    assert "nan" not in str(made)
 
 
 def test_the_best_baseline_is_the_first_that_is_no_model():

@@ -116,3 +116,11 @@ def test_strange_names_are_met_with_the_near_ones(tmp_path):
         read_suite(tmp_path / "none.yaml")
     with pytest.raises(UnknownName, match="emp_H3"):
         read_suite("gue").chosen(["emp_h3"])
+
+
+def test_a_task_says_which_files_it_cannot_do_without():
+    mrna, gue = read_suite("mrna"), read_suite("gue")
+    assert mrna.tasks["fungal"].files_wanted.startswith("Fungal_expression (.csv")
+    assert mrna.tasks["mlos"].files_wanted.startswith("MLOS (.csv")
+    assert mrna.tasks["openvaccine-letters"].files_wanted == "openvaccine_ryos107 (.jsonl)"
+    assert gue.tasks["tf_0"].files_wanted.startswith("train and test (.csv")

@@ -62,7 +62,7 @@ def evaluate(
     ----------
     suite
         ``gue``, ``nt-original``, ``nt-revised``, ``seqlens``, ``genomic-benchmarks``,
-        ``dnabert-sample``, or a YAML file of your own in the same form.
+        ``mrna``, ``dnabert-sample``, or a YAML file of your own in the same form.
     models
         Releases or folders; ``NAME=FOLDER`` gives a folder a name. None runs the baselines alone.
     data

@@ -126,8 +126,8 @@ def run_suite(plan: Plan, say: Callable[[str], object], *, progress: bool = True
         first = plan.suite.tasks[missing[0]]
         raise InputError(
             f"{plan.data} has no {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} of "
-            f"{plan.suite.title}. Expected one of the folders {', '.join(first.folders)} for "
-            f"{first.name}, with {_files_wanted(first)}."
+            f"{plan.suite.title}. Expected for {first.name} {first.files_wanted} in "
+            f"{' or '.join(str(Path(plan.data) / folder) for folder in first.folders)}."
         )
     results = {}
     for number, task in enumerate(chosen, 1):
@@ -151,11 +151,6 @@ def run_suite(plan: Plan, say: Callable[[str], object], *, progress: bool = True
         out=plan.out,
         seconds=round(time.monotonic() - began, 3),
     )
-
-
-def _files_wanted(task: SuiteTask) -> str:
-    names = [names[0] for names in task.files.values()]
-    return f"files {', '.join(names)} (.csv, .tsv, .parquet, .fna ...)"
 
 
 @dataclass(frozen=True, kw_only=True)

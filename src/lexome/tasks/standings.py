@@ -207,7 +207,11 @@ class Evaluation:
                 lines.append(f"  {name:<{width}}  {value:.3f}{mark}")
             lines.append("")
         if self.missing:
-            lines.append(f"not in the data folder: {', '.join(self.missing)}")
+            lines.append("not in the data folder:")
+            wanted = {name: self.suite.tasks[name].files_wanted for name in self.missing}
+            for files in dict.fromkeys(wanted.values()):
+                names = ", ".join(name for name in self.missing if wanted[name] == files)
+                lines.append(f"  {names}: {files}")
         lines += [f"failed: {model} on {task}: {why}" for task, model, why in self.failures]
         lines.append(f"{self.seconds:,.0f} s; tables and report in {self.out}")
         return "\n".join(lines)
@@ -224,6 +228,9 @@ def _task_lines(result: TaskResult) -> list[str]:
     width = max((len(score.name) for score in result.scores), default=0)
     for score in result.scores:
         verdict = f"  {score.verdict}" if score.verdict else ""
+        if math.isnan(score.value):
+            lines.append(f"  {score.name:<{width}}  no {task.metric}: it says the same of all")
+            continue
         without = f"  without duplicates {score.unshared:.3f}" if duplicates else ""
         lines.append(
             f"  {score.name:<{width}}  {score.value:.3f}  [{score.interval}]{without}{verdict}"

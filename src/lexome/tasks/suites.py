@@ -144,6 +144,15 @@ class SuiteTask:
         """Return the published arguments of `finetune` for a family's models."""
         return {**self.settings.get("any", {}), **self.settings.get(family, {})}
 
+    @property
+    def files_wanted(self) -> str:
+        """What the files are called that the task cannot do without."""
+        needed = ["train"]
+        if self.split_column is None and not self.test_fraction:
+            needed.append("test")
+        forms = ".jsonl" if self.form == "signals" else ".csv, .tsv, .parquet, .fna ..."
+        return f"{' and '.join(self.files[part][0] for part in needed)} ({forms})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
