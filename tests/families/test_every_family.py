@@ -55,6 +55,26 @@ SMALL = {  # sizes of a tiny model, with everything switched on that a release c
         "mlp_width": 24,
     },
     "scgpt": {"vocab_size": 40, "width": 16, "depth": 2, "heads": 4, "mlp_width": 16},
+    "scgpt of batches": {
+        "vocab_size": 40,
+        "width": 16,
+        "depth": 2,
+        "heads": 4,
+        "mlp_width": 16,
+        "zeros": True,
+        "batches": 3,
+        "domains": 3,
+        "modalities": 2,
+        "joint_queries": True,
+    },
+    "scgpt of perturbations": {
+        "vocab_size": 40,
+        "width": 16,
+        "depth": 2,
+        "heads": 4,
+        "mlp_width": 16,
+        "perturbations": True,
+    },
     "seqlens": {
         "vocab_size": 40,
         "width": 16,
@@ -88,7 +108,23 @@ def batch_for(model: Model, lengths: list[int], seed: int = 0) -> dict[str, torc
         if "values" in rows:
             rows["values"][row, :n] = torch.rand(n, generator=generator) * 50
         mask[row, :n] = 1
-    return rows | {"attention_mask": mask}
+    rows |= {"attention_mask": mask}
+    sizes = {  # of the conditions that some cell models ask for
+        "batch_labels": (getattr(model.config, "batches", 0), mask.shape[:1]),
+        "mod_types": (getattr(model.config, "modalities", 0), mask.shape),
+        "pert_flags": (2 * getattr(model.config, "perturbations", False), mask.shape),
+    }
+    return rows | {
+        name: torch.randint(count, shape, generator=generator)
+        for name, (count, shape) in sizes.items()
+        if count
+    }
+
+
+def one_row(batch: dict[str, torch.Tensor], row: int, n: int) -> dict[str, torch.Tensor]:
+    """Return the first n tokens of one row, without a mask."""
+    kept = {k: v[row : row + 1] for k, v in batch.items() if k != "attention_mask"}
+    return {k: v[:, :n] if v.dim() > 1 else v for k, v in kept.items()}
 
 
 def test_every_family_has_fixtures_and_a_small_size(fixtures: Path):
@@ -137,8 +173,11 @@ def test_a_missing_key_is_named_with_its_nearest(checkpoint_case, tmp_path):
     tensors = dict(read_weights(path, state).tensors)
     layers = [n for n in tensors if n not in model.origin.unused and ".0." in n]
     lost = next(n for n in layers if n.endswith(("weight", "bias")))
-    tensors[lost.replace("weight", "wait").replace("bias", "buyas")] = tensors.pop(lost)
+    odd = lost.replace("weight", "wait").replace("bias", "buyas")
+    tensors[odd] = tensors.pop(lost)
     write_weights(path, tensors, state)
+    for index in tmp_path.glob("*.index.json"):  # of shards, which it must agree with
+        index.write_text(index.read_text().replace(f'"{lost}"', f'"{odd}"'))
     with pytest.raises(CheckpointMismatch) as caught:
         load(tmp_path, device="cpu")
     assert lost in str(caught.value)
@@ -165,7 +204,7 @@ def test_batch_mates_and_padding_change_nothing(family):
     with torch.no_grad():
         together = model.backbone(**batch).last
         for row, n in enumerate([23, 5, 1, 14]):
-            alone = {k: v[row : row + 1, :n] for k, v in batch.items() if k != "attention_mask"}
+            alone = one_row(batch, row, n)
             torch.testing.assert_close(
                 model.backbone(**alone).last[0], together[row, :n], atol=1e-5, rtol=0
             )
@@ -178,7 +217,7 @@ def test_batch_mates_and_padding_change_nothing_in_fixtures(checkpoint_case):
     with torch.no_grad():
         together = model.backbone(**batch).last
         for row, n in enumerate(lengths):
-            alone = {k: v[row : row + 1, :n] for k, v in batch.items() if k != "attention_mask"}
+            alone = one_row(batch, row, n)
             # Random weights of unit size make states of up to 40; 2e-5 is their rounding.
             torch.testing.assert_close(
                 model.backbone(**alone).last[0], together[row, :n], atol=2e-5, rtol=1e-5
