@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from lexome.checkpoints import find_weights, read_json, read_weights, write_weights
 from lexome.checkpoints.containers import Inert, read_pickle
-from lexome.core import CheckpointError, FormatError, UnsafeCheckpoint
+from lexome.core import CheckpointError, CheckpointMismatch, FormatError, UnsafeCheckpoint
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
 
@@ -221,14 +221,14 @@ def test_an_index_that_names_itself_is_refused(tmp_path):
     ],
 )
 def test_an_index_and_its_shards_must_agree(tmp_path, weight_map):
-    with pytest.raises(FormatError, match="stands in only one of them"):
+    with pytest.raises(CheckpointMismatch, match=r"shards lack [012] tensors that it names"):
         read_weights(sharded(tmp_path, weight_map))
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path):
     path = sharded(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"})
     save_file({"b": TENSORS["b"], "a": TENSORS["a"] + 1}, tmp_path / "two.safetensors")
-    with pytest.raises(FormatError, match=r"first: a in two\.safetensors"):
+    with pytest.raises(CheckpointMismatch, match=r"unexpected  a in two\.safetensors"):
         read_weights(path)
 
 

@@ -18,7 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lexome.core import CheckpointError, FormatError, UnsafeCheckpoint, atomic_path
+from lexome.core import (
+    CheckpointError,
+    CheckpointMismatch,
+    FormatError,
+    UnsafeCheckpoint,
+    atomic_path,
+)
 
 # Globals that a tensor pickle needs. Everything here builds data and runs nothing else.
 _ALLOWED = {
@@ -304,12 +310,15 @@ def _read_shards(path: Path, state: str | None) -> Weights:
         raise FormatError(path, f"names shards that are not there: {', '.join(missing)}.")
     parts = [read_weights(path.parent / s, state) for s in shards]
     held = {(name, s) for part, s in zip(parts, shards, strict=True) for name in part.tensors}
-    if differing := sorted(held ^ set(named.items())):
-        name, shard = differing[0]
-        raise FormatError(
-            path,
-            f"and its shards differ in {len(differing)} places, first: {name} in {shard} stands in "
-            "only one of them. They belong to different models, or a download is incomplete.",
+    wanted = set(named.items())
+    if held != wanted:
+        differing = [("missing", *pair) for pair in sorted(wanted - held)]
+        differing += [("unexpected", *pair) for pair in sorted(held - wanted)]
+        raise CheckpointMismatch(
+            f"{path}: its shards lack {len(wanted - held)} tensors that it names there, and hold "
+            f"{len(held - wanted)} that it does not.\n"
+            + "\n".join(f"  {what:<11} {name} in {shard}" for what, name, shard in differing[:8])
+            + "\nThe files belong to different models, or a download is incomplete."
         )
     return Weights(
         tensors={k: v for part in parts for k, v in part.tensors.items()},
