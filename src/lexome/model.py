@@ -437,7 +437,8 @@ class Model(nn.Module):
     def _layout(self) -> Layout:
         if self.origin is not None and self.origin.layout.head == self.head_name:
             return self.origin.layout
-        forms = [layout for layout in self.family.layouts if layout.head == self.head_name]
+        forms = [la for la in self.family.layouts if la.head == self.head_name]
+        forms = [layout for layout in forms if layout.fits(self.config)]
         if forms:
             ours, _ = self.names()
             return next((layout for layout in forms if layout.keys.names_all(ours)), forms[0])

@@ -1,7 +1,7 @@
 """What models are trained to do."""
 
 from lexome.objectives.causal import next_token_loss
-from lexome.objectives.expression import masked_value_loss
+from lexome.objectives.expression import masked_value_loss, nonzero_loss, similarity_loss
 from lexome.objectives.masked import IGNORED, corrupt, masked_token_loss
 from lexome.objectives.spans import corrupt_spans
 
@@ -12,4 +12,6 @@ __all__ = [
     "masked_token_loss",
     "masked_value_loss",
     "next_token_loss",
+    "nonzero_loss",
+    "similarity_loss",
 ]
