@@ -421,7 +421,9 @@ def _pooled(x_BLD: torch.Tensor, ranges: list[tuple[int, int]], how: How) -> dic
     if how.parts == ("token",):
         whole = x_BLD.float().cpu().numpy()
         return {"token": [x[a:b] for x, (a, b) in zip(whole, ranges, strict=True)]}
-    return {name: made[name]().cpu().numpy() for name in how.parts}
+    parts = {name: made[name]().cpu().numpy() for name in how.parts}
+    # Sums go on in double precision: many stretches must not lose what one pass keeps.
+    return {n: v.astype(np.float64) if n == "mean" else v for n, v in parts.items()}
 
 
 def pooled_range(item: Item, piece: int, *, special_tokens: bool) -> tuple[int, int]:
@@ -440,6 +442,12 @@ def pooled_range(item: Item, piece: int, *, special_tokens: bool) -> tuple[int, 
         if piece == len(item.pieces) - 1:
             stop = len(item.pieces[piece].tokens["input_ids"])
     return start, stop
+
+
+_JOIN: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "mean": np.add,  # divided last
+    "max": np.maximum,
+}
 
 
 class _Pool:
@@ -479,14 +487,15 @@ class _Pool:
         at = self.before[piece] + first + start - self.starts[piece]
         end = at + stop - start
         for name, value in parts.items():
+            before = self.parts.get(name)
             if name == "token":
                 self.parts[name][at:end] = value
-            elif name == "mean":
-                self.parts[name] = self.parts.get(name, 0) + value.astype(np.float64)
-            elif name == "max":
-                self.parts[name] = np.maximum(self.parts.get(name, -np.inf), value)
-            elif (name == "cls" and at == 0) or (name == "last" and end == self.tokens):
+            elif (name == "cls" and at > 0) or (name == "last" and end < self.tokens):
+                continue
+            elif before is None:
                 self.parts[name] = value
+            else:
+                self.parts[name] = _JOIN[name](before, value)
 
     def vector(self) -> np.ndarray:
         """Return the item's vector, or its tokens' vectors."""
@@ -495,11 +504,13 @@ class _Pool:
             return parts["token"]
         if not parts:
             return np.full(len(how.parts) * how.width, np.nan, np.float32)
-        shares = {"mean": self.tokens}  # a sum is kept until here
-        vector = np.concatenate([parts[name] / shares.get(name, 1) for name in how.parts])
+        vector = np.concatenate([self._whole(name) for name in how.parts])
         if how.normalise:
             vector = vector / np.linalg.norm(vector)
         return vector.astype(np.float32)
+
+    def _whole(self, name: str) -> np.ndarray:
+        return self.parts[name] / self.tokens if name == "mean" else self.parts[name]
 
 
 def _room(shape: tuple[int, int], scratch: Path | None) -> np.ndarray:
