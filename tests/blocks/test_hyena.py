@@ -10,6 +10,7 @@ from lexome.blocks.hyena import (
     causal_convolution,
     fast_fft_length,
     short_convolution,
+    short_convolution_after,
 )
 
 LEFT = [0] * 4 + [1] * 10
@@ -54,6 +55,18 @@ def test_the_short_convolution_is_the_grouped_one_of_pytorch(length, taps):
     weight, bias = short.weight.view(2, 2, 1, taps), short.bias.view(2, 2, 1, 1)
     split = short_convolution(x.view(2, 2, 2, length), weight, bias)
     torch.testing.assert_close(split.view(4, 2, length), expected)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 4])
+def test_the_short_convolution_goes_on_where_it_stopped(taps):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 9, 4), torch.randn(taps, 4), torch.randn(4)
+    whole = short_convolution(x.transpose(1, 2), weight.T, bias[:, None]).transpose(1, 2)
+    seen = torch.zeros(2, taps - 1, 4)
+    for first, last in ((0, 1), (1, 3), (3, 9)):
+        made = short_convolution_after(seen, x[:, first:last], weight, bias)
+        torch.testing.assert_close(made, whole[:, first:last])
+        seen = torch.cat([seen, x[:, first:last]], 1)[:, last - first :]
 
 
 def test_the_operator_ignores_the_future():
@@ -143,13 +156,34 @@ def test_a_filter_kept_in_inference_mode_serves_training_of_what_is_around_it():
 
 
 @pytest.mark.parametrize("numbers", [1, 300, 10**9])
-def test_how_many_channels_go_together_changes_nothing(monkeypatch, numbers):
-    mixer, x = hyena(), torch.randn(2, 30, 6)
+@pytest.mark.parametrize("tokens", [1, 2, 7, 30, 64, 1000])
+@pytest.mark.parametrize("padded", [False, True])
+def test_how_many_channels_and_tokens_go_together_changes_nothing(
+    monkeypatch, numbers, tokens, padded
+):
+    mixer, x, norm = hyena(), torch.randn(3, 30, 6), torch.nn.LayerNorm(6)
+    mask = torch.tensor([[0] * 5 + [1] * 25, [1] * 20 + [0] * 10, [1] * 30]) if padded else None
+    expected = mixer(norm(x), Past(mask_BL=mask))  # with gradients: all at once
+    monkeypatch.setattr("lexome.blocks.hyena._CACHED", numbers)
+    monkeypatch.setattr("lexome.blocks.hyena._FEWEST_TOKENS", tokens)
+    monkeypatch.setattr("lexome.blocks.hyena._PROJECTED", 1)
+    past, given = Past(mask_BL=mask), x.clone()
     with torch.no_grad():
-        expected = mixer(x)
-        monkeypatch.setattr("lexome.blocks.hyena._CACHED", numbers)
-        monkeypatch.setattr("lexome.blocks.hyena._PROJECTED", 4)
-        torch.testing.assert_close(mixer(x), expected)
+        for _ in range(2):  # layers of a call work in the same memory
+            torch.testing.assert_close(mixer(x, past, norm), expected)
+    assert torch.equal(x, given)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 100])
+def test_what_is_remembered_does_not_depend_on_how_many_tokens_go_together(monkeypatch, tokens):
+    mixer, x = hyena(), torch.randn(2, 20, 6)
+    monkeypatch.setattr("lexome.blocks.hyena._FEWEST_TOKENS", tokens)
+    monkeypatch.setattr("lexome.blocks.hyena._PROJECTED", 1)
+    with torch.no_grad():
+        cache = DecodeCache(40)
+        mixer(x, Past(cache=cache))
+        raw = mixer.in_proj(x).unflatten(-1, (3, 6)).permute(2, 3, 0, 1)
+    torch.testing.assert_close(cache.slot(mixer)["raw"], raw[..., -2:])
 
 
 def test_an_adapter_around_the_projection_is_heard():
@@ -267,14 +301,3 @@ def test_long_filters_are_the_same_in_parts(monkeypatch):
         whole = filter.taps(90)
         monkeypatch.setattr("lexome.blocks.hyena._PLACES", 16)
         torch.testing.assert_close(filter.taps(90), whole)
-
-
-def test_few_channels_at_a_time_give_what_all_do(monkeypatch):
-    torch.manual_seed(0)
-    hyena = Hyena(8, ImplicitFilter(8, 64, inner=8))
-    x_BLD = torch.randn(2, 50, 8)
-    whole = hyena(x_BLD)  # with gradients: parts are joined at the end
-    monkeypatch.setattr("lexome.blocks.hyena._CACHED", 1)
-    monkeypatch.setattr("lexome.blocks.hyena._LONG", 1)
-    with torch.no_grad():
-        torch.testing.assert_close(hyena(x_BLD), whole)

@@ -25,8 +25,10 @@ SIZES = {
 
 @pytest.mark.parametrize("family", list(SIZES))
 def test_what_is_counted_is_what_a_real_run_allocates(family, monkeypatch):
-    # The same count over real tensors, as they are on a GPU: all rows at once.
-    monkeypatch.setattr("lexome.blocks.linear._CACHED", 1 << 60)
+    # The same count over real tensors, as they are on a GPU: all rows at once, no oneDNN.
+    monkeypatch.setattr("lexome.blocks.linear._FEWEST_TOGETHER", 1 << 60)
+    monkeypatch.setattr("lexome.blocks.hyena._FEWEST_TOKENS", 1 << 60)
+    monkeypatch.setattr("lexome.blocks.linear._use_onednn", lambda x, weight: False)
     model = new(family, **SIZES[family]).eval()
     tokens, rows = 600, 3
     ids = torch.full((rows, tokens), 7)

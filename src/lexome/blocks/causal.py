@@ -4,7 +4,7 @@ Axes: B batch, L tokens, S tokens so far with those of this call, D width, H hea
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from lexome.blocks.attention import SelfAttention, attend
 from lexome.blocks.linear import by_rows
 from lexome.blocks.positions import Rotary, Turns, turn
 from lexome.blocks.stack import DecodeCache
+
+_CACHED = 1 << 19  # numbers that the MLP makes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,32 @@ class Past:
         it.
     turns
         Rotary positions of this call's tokens.
+    rooms
+        Memory in which layers may work, one after the other.
     """
 
     cache: DecodeCache | None = None
     mask_BL: Tensor | None = None
     bias: Tensor | None = None
     turns: Turns | None = None
+    rooms: dict[str, Tensor] = field(default_factory=dict)
+
+    def room(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return a tensor with anything in it, the same for every layer that asks for it.
+
+        Parameters
+        ----------
+        name
+            Of what it is for.
+        shape
+            Of the tensor.
+        like
+            Its dtype and device are taken.
+        """
+        found = self.rooms.get(name)
+        if found is None or (found.shape, found.dtype) != (shape, like.dtype):
+            found = self.rooms[name] = like.new_empty(shape)
+        return found
 
     @classmethod
     def of(cls, mask_BL: Tensor | None, cache: DecodeCache | None) -> "Past":
@@ -263,10 +285,15 @@ class MixerBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, shared: Past) -> Tensor:
         """Run the block."""
-        mixed_BLD = self.mixer(self.norm1(x_BLD), shared)
+        if getattr(self.mixer, "norms", False):
+            mixed_BLD = self.mixer(x_BLD, shared, norm=self.norm1)
+        else:
+            mixed_BLD = self.mixer(self.norm1(x_BLD), shared)
         if self.mlp is None:
             return x_BLD + mixed_BLD
-        return by_rows(self._feed, x_BLD, mixed_BLD, widest=self.widest)
+        return by_rows(
+            self._feed, x_BLD, mixed_BLD, widest=self.widest, cached=_CACHED, into=mixed_BLD
+        )
 
     @property
     def attends(self) -> bool:

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexome.blocks.causal import Past
 from lexome.blocks.initialise import numbers
-from lexome.blocks.linear import Linear, by_rows, linear
+from lexome.blocks.linear import Linear
 from lexome.blocks.precision import without_autocast
 from lexome.blocks.stack import DecodeCache
 from lexome.blocks.versions import versions
 
-_CACHED = 1 << 20  # numbers that the steps between the projections work on at a time
-_PROJECTED = 64  # channels that are projected at a time, so that the multiplication is worth it
-_LONG = 1 << 25  # numbers of them for which fewer channels are worth it too, to save memory
+_CACHED = 1 << 20  # numbers that are transformed at a time
+_PROJECTED = 1 << 19  # numbers that a projection makes at a time, few enough for the caches
+_FEWEST_TOKENS = 256  # for which it is worth reading the weights of a projection again
+_APART = 16  # numbers between channels, so that a token's do not all meet in one line of the cache
 _PLACES = 1 << 14  # places of a filter that are computed at a time
 _FEWEST = 4  # places; fewer rows go to another kernel, and the sines enlarge how that rounds
 _KEPT = 400 << 20  # bytes of transformed filters that one layer keeps
@@ -89,6 +89,31 @@ def short_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for back in range(1, weight.shape[-1]):
         y[..., back:].addcmul_(x[..., :-back], weight[..., -1 - back, None])
     return y
+
+
+def short_convolution_after(
+    before_BR: Tensor, x_BL: Tensor, weight_K: Tensor, bias: Tensor
+) -> Tensor:
+    """Convolve the second axis causally with few taps, after what stood before.
+
+    Parameters
+    ----------
+    before_BR
+        The K - 1 places before the first, (B, K - 1, ...).
+    x_BL
+        Input (B, L, ...).
+    weight_K
+        Taps (K, ...), the last for now.
+    bias
+        Added to every place, (...).
+    """
+    y_BL = torch.addcmul(bias, x_BL, weight_K[-1])
+    taps, length = len(weight_K), x_BL.shape[1]
+    for back in range(1, taps):
+        first = min(back, length)
+        y_BL[:, :first].addcmul_(before_BR[:, taps - 1 - back :][:, :first], weight_K[-1 - back])
+        y_BL[:, back:].addcmul_(x_BL[:, : length - first], weight_K[-1 - back])
+    return y_BL
 
 
 class ShortConvolution(nn.Module):
@@ -228,13 +253,16 @@ def _bytes(*tensors: Tensor) -> int:
 
 Convolver = Callable[[Tensor, slice], Tensor]
 """Convolves some channels (C, B, L) of which the slice says which they are."""
+Norm = Callable[[Tensor], Tensor]
+"""Norms every token by itself."""
 
 
 class Hyena(nn.Module):
     """Order-2 Hyena: project to two gates and a value, short convolution, long convolution.
 
-    y = x0 * (h conv (x1 * v) + bias * (x1 * v)). Few channels at a time go from the projection to
-    the last gate, channels first, so that all steps in between stay in the processor's cache.
+    y = x0 * (h conv (x1 * v) + bias * (x1 * v)). Few tokens at a time go through the projections,
+    and few channels at a time through the long convolution, so that most of what is made in
+    between stays in the processor's cache.
 
     Parameters
     ----------
@@ -252,6 +280,7 @@ class Hyena(nn.Module):
     """
 
     row_axes: ClassVar = {"raw": 2, "stream": 1, "state": 1}  # of what the cache remembers
+    norms: ClassVar = True  # `forward` takes the norm before it, to apply it to few tokens a time
 
     def __init__(
         self, width: int, filter: nn.Module, *, taps: int = 3, bias: bool = True, heads: int = 1
@@ -263,7 +292,7 @@ class Hyena(nn.Module):
         self.filter: Any = filter
         self.out_proj = Linear(width, width, bias=bias)
 
-    def forward(self, x_BLD: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, past: Past | None = None, norm: Norm | None = None) -> Tensor:
         """Mix along the sequence.
 
         Parameters
@@ -274,47 +303,114 @@ class Hyena(nn.Module):
             Its cache is a memory of the tokens before; with it a token costs some dot products
             and, averaged over many tokens, a few short FFTs. Its mask is 0 at padding: what stands
             there then contributes nothing, on either side.
+        norm
+            Applied to the input first.
+
+        Returns
+        -------
+        Shape (B, L, D), in memory that nobody else has.
         """
         past = past or Past()
         if past.cache is not None and past.cache.position:
+            x_BLD = x_BLD if norm is None else norm(x_BLD)
             return self.out_proj(self._next(x_BLD, past.cache))
-        return self._mix(x_BLD, past)
+        return self._mix(x_BLD, past, norm)
 
-    def _mix(self, x_BLD: Tensor, past: Past) -> Tensor:
+    def _mix(self, x_BLD: Tensor, past: Past, norm: Norm | None = None) -> Tensor:
         """Mix all tokens at once, after those that the cache has raw inputs of."""
-        y_DBL = self._gated(x_BLD, past)
-        return by_rows(self.out_proj, y_DBL.permute(1, 2, 0), widest=x_BLD.shape[-1])
-
-    def _gated(self, x_BLD: Tensor, past: Past) -> Tensor:
-        """Return what goes into the last projection, channels first."""
-        B, L, D = x_BLD.shape
-        mask_BL = past.mask_BL
+        B, L, _ = x_BLD.shape
         slot = {} if past.cache is None else past.cache.slot(self)
+        before_BR = self._before(x_BLD, slot)
         few, convolve, finish = self._convolver(B, L, past.cache)
-        short_weight = self._by_part(self.short.weight.float()).view(3, D, 1, -1)
-        short_bias = self._by_part(self.short.bias.float()).view(3, D, 1, 1)
-        # Without gradients every part goes to its place at once, so that no part is held twice.
-        whole = None if torch.is_grad_enabled() else x_BLD.new_empty(D, B, L)
-        outputs, raw = [], []
-        for some, z_3CBL in self._project(x_BLD, few):
-            z_3CBL = z_3CBL.float() if mask_BL is None else z_3CBL.float() * mask_BL
-            if "raw" in slot:
-                z_3CBL = torch.cat([slot["raw"][:, some], z_3CBL], dim=-1)
-            if past.cache is not None:
-                raw.append(F.pad(z_3CBL, (self.short.taps - 1, 0))[..., -self.short.taps + 1 :])
-            mixed = short_convolution(z_3CBL, short_weight[:, some], short_bias[:, some])
-            gate, inner, value = mixed[..., -L:]
-            u_CBL = value * inner if mask_BL is None else value * inner * mask_BL
-            skip = self.filter.bias[some, None, None]
-            y_CBL = torch.addcmul(convolve(u_CBL, some), u_CBL, skip) * gate
-            if whole is None:
-                outputs.append(y_CBL.to(x_BLD.dtype))
-            else:
-                whole[some] = y_CBL
+        u_DBL, gate_BLD = self._enter(x_BLD, before_BR, past, norm)
+        y_DBL = self._convolved(u_DBL, few, convolve)
         if past.cache is not None:
-            slot["raw"] = torch.cat(raw, dim=1)
             finish(slot)
-        return torch.cat(outputs) if whole is None else whole
+        return self._leave(y_DBL, gate_BLD, before_BR[..., 0, :].flatten(2))
+
+    def _before(self, x_BLD: Tensor, slot: dict[str, Tensor]) -> Tensor:
+        """Return raw outputs of the projection before the first token, (B, K - 1, H, 3, E)."""
+        if "raw" in slot:
+            return slot["raw"].unflatten(1, (self.heads, -1)).permute(3, 4, 1, 0, 2)
+        shape = len(x_BLD), self.short.taps - 1, self.heads, 3, x_BLD.shape[-1] // self.heads
+        return x_BLD.new_zeros(shape, dtype=torch.float32)
+
+    def _enter(
+        self, x_BLD: Tensor, before_BR: Tensor, past: Past, norm: Norm | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the filter gets, (D, B, L), and the gates before their short convolution."""
+        B, L, D = x_BLD.shape
+        weight, bias = self._short_by_head()
+        weight, bias = weight[:, :, 1:].contiguous(), bias[:, 1:].contiguous()
+        u_DBL = gate_BLD = None
+        seen_BR, last = before_BR, []
+        for rows, places in _pieces(x_BLD, 3 * D):
+            x = x_BLD[rows, places]
+            z = self.in_proj(x if norm is None else norm(x)).unflatten(-1, (self.heads, 3, -1))
+            mask_BL = None if past.mask_BL is None else past.mask_BL[rows, places]
+            if mask_BL is not None:
+                z = z * mask_BL[..., None, None, None].to(z.dtype)
+            if places.start == 0:
+                seen_BR = before_BR[rows]
+            mixed = short_convolution_after(
+                seen_BR[..., 1:, :], z[..., 1:, :].float(), weight, bias
+            )
+            u_CBL = (mixed[..., 0, :] * mixed[..., 1, :]).flatten(2).permute(2, 0, 1)
+            u_CBL = u_CBL if mask_BL is None else u_CBL * mask_BL
+            gate = z[..., 0, :].flatten(2)
+            seen_BR = _latest(seen_BR, z)
+            if past.cache is not None and places.stop == L:
+                last.append(seen_BR)
+            if torch.is_grad_enabled():
+                u_DBL, gate_BLD = u_CBL, gate
+                continue
+            if u_DBL is None or gate_BLD is None:
+                u_DBL = past.room("channels first", (D, B, L + _APART), mixed)[..., :L]
+                gate_BLD = gate.new_empty(x_BLD.shape)
+            u_DBL[:, rows, places] = u_CBL
+            gate_BLD[rows, places] = gate
+        if past.cache is not None:
+            raw = torch.cat(last).permute(3, 2, 4, 0, 1)
+            past.cache.slot(self)["raw"] = raw.flatten(1, 2).contiguous()
+        assert u_DBL is not None
+        assert gate_BLD is not None
+        return u_DBL, gate_BLD
+
+    def _convolved(self, u_DBL: Tensor, few: int, convolve: Convolver) -> Tensor:
+        """Return filter conv u + bias * u, in the place of u where no gradient is wanted."""
+        outputs = []
+        for first in range(0, len(u_DBL), few):
+            some = slice(first, first + few)
+            u_CBL, skip = u_DBL[some], self.filter.bias[some, None, None]
+            y_CBL = convolve(u_CBL, some)
+            if torch.is_grad_enabled():
+                outputs.append(torch.addcmul(y_CBL, u_CBL, skip))
+            else:
+                torch.addcmul(y_CBL, u_CBL, skip, out=u_CBL)
+        return torch.cat(outputs) if outputs else u_DBL
+
+    def _leave(self, y_DBL: Tensor, gate_BLD: Tensor, before_BRD: Tensor) -> Tensor:
+        """Apply the gates, of which `before_BRD` stood before the first, and project."""
+        weight, bias = self._short_by_head()
+        weight, bias = weight[:, :, 0].flatten(1), bias[:, 0].flatten()
+        seen_BRD = before_BRD
+        for rows, places in _pieces(gate_BLD, 3 * gate_BLD.shape[-1]):
+            z = gate_BLD[rows, places]
+            if places.start == 0:
+                seen_BRD = before_BRD[rows]
+            gate = short_convolution_after(seen_BRD, z.float(), weight, bias)
+            y = y_DBL[:, rows, places].permute(1, 2, 0)
+            if torch.is_grad_enabled():
+                return self.out_proj((gate * y).to(z.dtype))
+            seen_BRD = _latest(seen_BRD, z)
+            gate_BLD[rows, places] = self.out_proj(gate.mul_(y).to(z.dtype))
+        return gate_BLD
+
+    def _short_by_head(self) -> tuple[Tensor, Tensor]:
+        """Return taps (K, H, 3, E) and bias (H, 3, E) of the short convolution, float32."""
+        shape = self.heads, 3, -1
+        weight = self.short.weight[:, 0].float().T.unflatten(1, shape)
+        return weight.contiguous(), self.short.bias.float().unflatten(0, shape)
 
     def _convolver(
         self, B: int, L: int, cache: DecodeCache | None
@@ -342,36 +438,6 @@ class Hyena(nn.Module):
         """Reorder outputs of the projection (3 D, ...) as gates, gates, values (3, D, ...)."""
         parts = x.unflatten(0, (self.heads, 3, -1)).transpose(0, 1)
         return parts.reshape(3, -1, *x.shape[1:])
-
-    def _project(self, x_BLD: Tensor, few: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield which channels, and gates and value of so many or few, shape (3, C, B, L)."""
-        B, L, D = x_BLD.shape
-        if not isinstance(self.in_proj, nn.Linear):  # an adapter stands around it
-            z_3DBL = self._by_part(self.in_proj(x_BLD).permute(2, 0, 1))
-            for first in range(0, D, few):
-                yield slice(first, first + few), z_3DBL[:, first : first + few]
-            return
-        rows = x_BLD.reshape(B * L, D)
-        bias = self.in_proj.bias
-        bias = None if bias is None else self._by_part(bias).view(3, D, 1, 1)
-        weight_H3ED = self.in_proj.weight.unflatten(0, (self.heads, 3, -1))
-        width = weight_H3ED.shape[2]  # of a head
-        step = few * max(1, min(_PROJECTED, _LONG // (3 * B * L)) // few)
-        heads, channels = max(1, step // width), min(step, width)
-        for head in range(0, self.heads, heads):
-            for place in range(0, width, channels):
-                weight = weight_H3ED[head : head + heads, :, place : place + channels]
-                z = linear(weight.flatten(0, 2), rows).view(*weight.shape[:3], B, L)
-                z_3CBL = z.transpose(0, 1).flatten(1, 2)
-                at = head * width + place
-                for first in range(0, z_3CBL.shape[1], few):
-                    some = slice(at + first, at + min(first + few, z_3CBL.shape[1]))
-                    part = z_3CBL[:, first : first + few]
-                    if bias is not None and torch.is_grad_enabled():
-                        part = part + bias[:, some]
-                    elif bias is not None:
-                        part += bias[:, some]  # nobody else has it
-                    yield some, part
 
     def _next(self, x_BLD: Tensor, cache: DecodeCache) -> Tensor:
         """Mix tokens one after the other, or one and those of which each could follow it."""
@@ -470,10 +536,11 @@ class WrappedHyena(Hyena):
     as the filter is long. With padding, each row is a circle of its own length.
     """
 
-    def forward(self, x_BLD: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, past: Past | None = None, norm: Norm | None = None) -> Tensor:
         """Mix along the sequence; there is nothing to generate from, and no cache."""
         if past is None or past.mask_BL is None:
-            return self._mix(x_BLD, Past())
+            return self._mix(x_BLD, Past(), norm)
+        x_BLD = x_BLD if norm is None else norm(x_BLD)
         present_BL = past.mask_BL > 0
         starts, counts = present_BL.int().argmax(1), present_BL.sum(1)
         y_BLD = torch.zeros_like(x_BLD)
@@ -496,6 +563,28 @@ class WrappedHyena(Hyena):
             return y_CBR.roll(L // 2, -1)[..., :L]
 
         return few, convolve, lambda slot: None
+
+
+def _pieces(x_BLD: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
+    """Yield which rows and which places of them go together: whole rows, or parts of one.
+
+    With gradients and on other devices than a CPU, that is all of them.
+    """
+    B, L, _ = x_BLD.shape
+    tokens = max(_FEWEST_TOKENS, _PROJECTED // width)
+    if torch.is_grad_enabled() or x_BLD.device.type != "cpu":
+        tokens = max(tokens, B * L)
+    rows = max(1, tokens // L)
+    for row in range(0, B, rows):
+        for place in range(0, L, tokens):
+            yield slice(row, min(B, row + rows)), slice(place, min(L, place + tokens))
+
+
+def _latest(before_BR: Tensor, x_BL: Tensor) -> Tensor:
+    """Return the last places, as many as `before_BR` has, of both together; a copy."""
+    count = before_BR.shape[1]
+    new = x_BL[:, max(0, x_BL.shape[1] - count) :].to(before_BR.dtype)
+    return torch.cat([before_BR, new], 1)[:, new.shape[1] :]
 
 
 def _contribute(slot: dict[str, Tensor], done: int) -> None:

@@ -23,6 +23,7 @@ Activation = Callable[[Tensor], Tensor]
 _FEWEST_PRODUCTS = 1_000_000  # below, the call costs more than it saves
 
 _CACHED = 1 << 21  # numbers at a time: few enough for the caches, many enough to share among cores
+_FEWEST_TOGETHER = 256  # rows for which it is worth reading large weights again
 
 _X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
@@ -136,7 +137,13 @@ def activated(layer: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     return activation(layer(x))
 
 
-def by_rows(function: Callable[..., Tensor], *inputs: Tensor, widest: int) -> Tensor:
+def by_rows(
+    function: Callable[..., Tensor],
+    *inputs: Tensor,
+    widest: int,
+    cached: int | None = None,
+    into: Tensor | None = None,
+) -> Tensor:
     """Apply a function that treats every row by itself to so many rows as fit a CPU's cache.
 
     Parameters
@@ -147,6 +154,11 @@ def by_rows(function: Callable[..., Tensor], *inputs: Tensor, widest: int) -> Te
         Tensors (..., D) that agree in all but the last axis.
     widest
         Numbers in a row of the widest tensor that `function` makes.
+    cached
+        Numbers that such a tensor may have at a time; 2 million by default.
+    into
+        Where the result may be written: a tensor of its shape and type that nobody else has, such
+        as one of the inputs.
 
     Returns
     -------
@@ -154,12 +166,14 @@ def by_rows(function: Callable[..., Tensor], *inputs: Tensor, widest: int) -> Te
     devices, it is asked just that.
     """
     leading = inputs[0].shape[:-1]
-    rows = max(1, _CACHED // widest)
+    rows = max(_FEWEST_TOGETHER, (cached or _CACHED) // widest)
     if torch.is_grad_enabled() or inputs[0].device.type != "cpu" or leading.numel() <= rows:
         return function(*inputs)
     flat = [x.flatten(0, -2) for x in inputs]
     made = function(*(x[:rows] for x in flat))
-    whole = made.new_empty(leading.numel(), *made.shape[1:])  # never twice in memory
+    shape = leading.numel(), *made.shape[1:]  # all of it, never twice in memory
+    fits = into is not None and into.is_contiguous() and into.dtype is made.dtype
+    whole = into.view(shape) if into is not None and fits else made.new_empty(shape)
     whole[:rows] = made
     for first in range(rows, len(whole), rows):
         whole[first : first + rows] = function(*(x[first : first + rows] for x in flat))

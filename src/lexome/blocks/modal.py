@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lexome.blocks.causal import Past
-from lexome.blocks.hyena import Convolver, Hyena
+from lexome.blocks.hyena import Convolver, Hyena, Norm
 from lexome.blocks.initialise import numbers
 from lexome.blocks.precision import without_autocast
 from lexome.blocks.stack import DecodeCache
@@ -208,15 +208,15 @@ def _through_blocks(
 class ModalHyena(Hyena):
     """Hyena whose filter is modal: any number of tokens go on from a state of fixed size."""
 
-    def forward(self, x_BLD: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, past: Past | None = None, norm: Norm | None = None) -> Tensor:
         """Mix along the sequence, after the tokens that the cache of `past` has seen."""
         past = past or Past()
         cache, length = past.cache, x_BLD.shape[1]
         if cache is None or past.mask_BL is not None or "state" not in cache.slot(self):
-            return self._mix(x_BLD, past)
+            return self._mix(x_BLD, past, norm)
         if length == 1 or cache.parts(length):
-            return self.out_proj(self._next(x_BLD, cache))
-        return self._mix(x_BLD, past)
+            return self.out_proj(self._next(x_BLD if norm is None else norm(x_BLD), cache))
+        return self._mix(x_BLD, past, norm)
 
     def _prepare(self, slot: dict[str, Tensor]) -> None:
         poles, residues = self.filter.as_complex()
