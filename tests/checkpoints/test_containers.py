@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -108,6 +109,41 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, function, zipped):
     with pytest.raises(UnsafeCheckpoint, match="Nothing of it was run"):
         read_pickle(path)
     assert not victim.exists()
+
+
+class Program(torch.nn.Module):
+    """What TorchScript can store, code that runs on loading included."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_torchscript_program_is_not_loaded(tmp_path, monkeypatch, hidden):
+    path = tmp_path / "pytorch_model.bin"
+    torch.jit.save(torch.jit.script(Program()), path)
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("the program was loaded"))
+    if hidden:  # as from a reader of archives that sees other entries than PyTorch's
+        monkeypatch.setattr("lexome.checkpoints.containers._check_archive", lambda path: None)
+    with pytest.raises(FormatError if hidden else UnsafeCheckpoint, match="TorchScript"):
+        read_weights(path)
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(TENSORS, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(FormatError, match="packed"):
+        read_weights(path)
 
 
 def test_a_hostile_class_of_a_known_package_is_never_imported(tmp_path):

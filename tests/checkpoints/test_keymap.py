@@ -42,6 +42,22 @@ def test_the_way_there_and_back_is_the_identity():
     assert all(torch.equal(again[name], PUBLISHED[name]) for name in PUBLISHED)
 
 
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("net.0.k.weight", torch.ones(2, 3)),  # of a join
+        ("net.0.k.weight", torch.ones(2, 2, dtype=torch.int8)),
+        ("gates.bias", torch.arange(5.0)),  # of a split
+        ("gates.bias", torch.tensor(1.0)),
+        ("net.0.conv1d", torch.ones(2, 3, 1)),  # turned
+    ],
+)
+def test_tensors_that_do_not_fit_a_rule_are_named_with_their_shapes(name, odd):
+    with pytest.raises(CheckpointMismatch, match="shape") as caught:
+        to_ours(KEYS.resolve(PUBLISHED), {**PUBLISHED, name: odd})
+    assert f"{name} {tuple(odd.shape)}" in str(caught.value)
+
+
 def test_a_key_claimed_twice_is_a_fault():
     table = KeyMap(rename={"a.{p}": "x.{p}", "a.weight": "y.weight"})
     assert table.resolve(["a.weight"]).doubly == ("a.weight",)

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import pickle
+import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FunctionType
 from typing import Any
 
@@ -164,13 +166,18 @@ def read_pickle(path: Path) -> Any:
     with path.open("rb") as handle:
         zipped = handle.read(4) == b"PK\x03\x04"
     try:
-        return torch.load(
-            path,
-            map_location="cpu",
-            pickle_module=_RestrictedPickle,
-            weights_only=False,
-            mmap=zipped,
-        )
+        if zipped:
+            _check_archive(path)
+        with warnings.catch_warnings():
+            # What PyTorch says before it would run a program that `_check_archive` had not seen.
+            warnings.filterwarnings("error", message=".*TorchScript")
+            return torch.load(
+                path,
+                map_location="cpu",
+                pickle_module=_RestrictedPickle,
+                weights_only=False,
+                mmap=zipped,
+            )
     except UnsafeCheckpoint as error:
         error.add_note(f"while reading {path}")
         raise
@@ -180,6 +187,19 @@ def read_pickle(path: Path) -> Any:
             f"cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). "
             "The download may be incomplete: compare its size with the publisher's.",
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that hold a program or are packed; PyTorch writes weights unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(PurePosixPath(entry.filename).name == "constants.pkl" for entry in entries):
+        raise UnsafeCheckpoint(
+            "the file is a TorchScript program, and reading it would run parts of it. Nothing of "
+            "it was run. Save the module's state_dict instead, in the environment that wrote it."
+        )
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("its entries are packed, and may be larger than any memory unpacked")
 
 
 @dataclass(frozen=True, kw_only=True)

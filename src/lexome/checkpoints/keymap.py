@@ -235,10 +235,21 @@ def to_ours(
         The tensors by published name.
     join
         Lays the tensors of some names one after the other, where it can be done without a copy.
+
+    Raises
+    ------
+    CheckpointMismatch
+        If tensors cannot be joined, split or turned for their shapes or types.
     """
     out: dict[str, Tensor] = {}
     for claim in resolution.claims:
         parts = [published[name] for name in claim.published]
+        if not _fit(claim, parts):
+            given = ", ".join(f"{name} {tuple(published[name].shape)}" for name in claim.published)
+            raise CheckpointMismatch(
+                f"tensors have a shape or a type that gives no {' and '.join(claim.ours)}: "
+                f"{given}. Check that the weights and the configuration belong together."
+            )
         if len(parts) > 1:
             parts = [torch.cat(parts) if join is None else join(claim.published)]
         elif len(claim.ours) > 1:
@@ -247,6 +258,17 @@ def to_ours(
             parts = [parts[0].T.contiguous()]
         out.update(zip(claim.ours, parts, strict=True))
     return out
+
+
+def _fit(claim: _Claim, parts: Sequence[Tensor]) -> bool:
+    """Say whether tensors can be joined, split or turned as is asked."""
+    first, count = parts[0], len(claim.ours)
+    if len(parts) > 1:
+        kinds = {(part.is_floating_point(), part.shape[1:]) for part in parts}
+        return first.ndim > 0 and len(kinds) == 1
+    if count > 1:
+        return first.ndim > 0 and first.shape[0] % count == 0 and first.shape[0] > 0
+    return not claim.turned or first.ndim == 2
 
 
 def to_published(claims: Iterable[_Claim], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
