@@ -28,6 +28,9 @@ def test_the_page_shows_the_first_records_with_scores(dnabert, tmp_path):
     assert re.findall("<h2>(.*?)</h2>", page) == ["chr1:0", "chr1:1", "chr1:2"]
     assert page.count("<svg") == 3 * 2 * 2  # letters and a map, for each of two layers
     assert "checkpoint_sha256" in page
+    assert re.findall("letters 1 to ([0-9]+): what", page) == [
+        str(len(TEXT) - i) for i in (0, 0, 1, 1, 2, 2)
+    ]
     made = sorted(p.suffix for p in (tmp_path / "out/figures").iterdir())
     assert made == [".png"] * 12 + [".svg"] * 12
 

@@ -99,6 +99,7 @@ def test_a_chart_of_nothing_is_refused():
 def test_the_overview_has_a_line_for_each_task_and_a_dot_for_each_model():
     drawn = overview_chart(evaluation(0.6, 0.4))
     assert drawn.count("ours: 0.") == 2
+    assert "correlation<" in drawn, "the axis says what is measured"
     assert "mouse_0" in drawn
     assert "mouse_3" in drawn
     assert "best published" in drawn

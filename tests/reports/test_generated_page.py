@@ -39,11 +39,16 @@ def test_a_report_has_page_table_proteins_and_numbers(files, tmp_path):
     page = (tmp_path / "report/report.html").read_text()
     assert "Markov, order 5" in page
     assert "nan" not in page
-    assert str(found).splitlines()[-1].endswith("report.html")
+    *table, place = str(found).splitlines()
+    assert place.endswith("report.html")
+    assert table[0].split() == ["generated", "reference", "Markov,", "order", "5"]
+    assert table[1].split() == ["sequences", "3", "2", "2"]  # none for the empty one
+    assert len(set(map(len, table))) == 1  # columns stand below each other
 
 
 def test_without_a_reference_nothing_is_compared(files, tmp_path):
-    quality(files / "made.fa", out=tmp_path, genes="frames")
+    found = quality(files / "made.fa", out=tmp_path, genes="frames")
+    assert "distance" not in str(found)
     page = (tmp_path / "report.html").read_text()
     assert "no reference was given" in page
     assert "divergence" not in page

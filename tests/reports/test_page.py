@@ -48,6 +48,7 @@ def filled_page():
             Column(name="model", values=["ours", "theirs"]),
             Column(name="bits", values=[1.9, None], format=".3f"),
             Column(name="n", values=[12345, float("nan")], format=",.0f"),
+            Column(name="share", values=["5 %", "–"], right=True),
         ],
         chosen_row=0,
         caption="Both.",
@@ -72,8 +73,9 @@ def test_texts_are_shown_not_obeyed():
 
 def test_numbers_align_right_with_their_decimals_and_missing_ones_are_dashes():
     reader = Reader(filled_page().html())
-    assert reader.cells == ["model", "bits", "n", "ours", "1.900", "12,345", "theirs", "–", "–"]
-    assert reader.classes == [None, "number", "number"] * 3
+    assert reader.cells[:8] == ["model", "bits", "n", "share", "ours", "1.900", "12,345", "5 %"]
+    assert reader.cells[8:] == ["theirs", "–", "–", "–"]
+    assert reader.classes == [None, "number", "number", "number"] * 3
 
 
 def test_provenance_always_names_the_version():

@@ -50,6 +50,7 @@ def test_the_report_names_every_probe_and_how_it_was_made(result):
     for each in result.probes:
         assert f"{each.scores['mcc']:.3f}" in html
     assert "scores are too good" in html
+    assert html.count(">validation mcc</th>") == 1
     assert "gpn" in html
     assert (result.folder / "layers.svg").read_text().startswith("<svg")
     assert (result.folder / "layers.png").read_bytes().startswith(b"\x89PNG")

@@ -275,7 +275,11 @@ def _add_maps(page: Page, folder: Path, name: str, head: int | None, *, png: boo
     """Add the maps of one piece of a record."""
     with np.load(folder / MAPS / name) as stored:
         tokens = [str(token) for token in stored["tokens"]]
-        inside = stored["spans"][:, 0] >= 0
+        spans = stored["spans"]
+        inside = spans[:, 0] >= 0
+        place = ""
+        if inside.any():
+            place = f", letters {spans[inside, 0].min() + 1:,} to {spans[inside, 1].max():,}"
         for key in stored.files:
             if not key.startswith("layer_"):
                 continue
@@ -283,9 +287,9 @@ def _add_maps(page: Page, folder: Path, name: str, head: int | None, *, png: boo
             shown = "the mean of all heads" if head is None else f"head {head}"
             page.figure(
                 svg,
-                f"{key.replace('_', ' ').capitalize()}, {shown}: what each token (row) takes of "
-                "each other (column). Special tokens often take most; the scale ends where "
-                f"{_BRIGHT:.0%} of the other cells lie.",
+                f"{key.replace('_', ' ').capitalize()}, {shown}{place}: what each token (row) "
+                "takes of each other (column). Special tokens often take most; the scale ends "
+                f"where {_BRIGHT:.0%} of the other cells lie.",
             )
             part = "mean" if head is None else f"head_{head}"
             _save(folder, f"{name.removesuffix('.npz')}-{key}-{part}", svg, png=png)

@@ -140,7 +140,8 @@ def overview_chart(made: Evaluation) -> str:
     values = [v for v in values if math.isfinite(v)]
     scale = round_scale(min(0.0, *values), max(0.05, *values), left, right, snug=True)
     foot = top + row * len(results)
-    drawing = Drawing(WIDTH, foot + 44, "scores of all tasks")
+    drawing = Drawing(WIDTH, foot + 52, "scores of all tasks")
+    drawing.label((left + right) / 2, foot + 40, _score_label(made), anchor="middle")
     for tick, label in zip(scale.ticks, scale.labels, strict=True):
         drawing.line(scale(tick), top, scale(tick), foot, stroke=RULE)
         drawing.label(scale(tick), foot + 17, label, anchor="middle")
@@ -176,6 +177,12 @@ def overview_chart(made: Evaluation) -> str:
             tip = f"{score.name}: {score.value:.3f}"
             _marker(drawing, scale(score.value), own, score.key, colours, tip=tip)
     return drawing.svg()
+
+
+def _score_label(made: Evaluation) -> str:
+    if len(made.metrics) == 1:
+        return METRIC_NAMES.get(made.metrics[0], made.metrics[0])
+    return "score, each task by its own metric"
 
 
 def _marker(

@@ -245,6 +245,7 @@ def histogram(
     values: Mapping[str, ArrayLike],
     *,
     x_label: str,
+    y_label: str = "% of each class",
     bins: int = 40,
     mark: Mark | None = None,
     height: int = 360,
@@ -257,6 +258,8 @@ def histogram(
         Class to its numbers; a class without numbers is named in the legend with 0.
     x_label
         What the numbers are, with their unit.
+    y_label
+        What is counted.
     bins
         Equal bins over the range of all classes together. Values beyond the 0.5 % at either end
         of all values are counted in the outermost bins, and the axis says so.
@@ -285,7 +288,7 @@ def histogram(
         (float(low), float(high)),
         (0.0, max(float(s.max()) for s in shares.values())),
         x_label=x_label + beyond,
-        y_label="% of each class",
+        y_label=y_label,
     )
     for i, share in enumerate(shares.values()):
         x = np.repeat(edges, 2)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lexome.core import InputError, atomic_path
 from lexome.core.json_files import write_json
+from lexome.core.messages import counted
 from lexome.formats import Genome, SequenceRecord, write_fasta
 from lexome.inference.batching import progress_bar
 from lexome.reports.figures import Line, bar_chart, histogram, line_chart
@@ -32,6 +33,7 @@ _WHAT = {  # trait: what a table calls it, format of its numbers
     "low_complexity": ("low complexity", ".4f"),
     "repeated": ("repeated", ".4f"),
 }
+_SHARE = "% of the sequences of each kind"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,14 @@ class QualityReport:
     comparison: Comparison
 
     def __str__(self) -> str:
-        """Return the main numbers and where the report is."""
-        lines = []
-        for name, group in self.comparison.groups.items():
-            numbers = [f"{what} {group.mean(key):{form}}" for key, (what, form) in _WHAT.items()]
-            if name in self.comparison.distances:
-                far = self.comparison.distances[name][-1]
-                numbers.append(f"distance of {LONGEST_WORD}-mers {far:.4f} bits")
-            lines.append(f"{name} ({len(group.traits):,}): {', '.join(numbers)}")
+        """Return the main numbers as a table, and where the report is."""
+        rows = _table(self.comparison)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            f"{row[0]:<{widths[0]}}"
+            + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            for row in rows
+        ]
         return "\n".join([*lines, str(self.folder / "report.html")])
 
 
@@ -187,7 +189,7 @@ def quality_page(comparison: Comparison) -> Page:
     bases = int(own.values("length_bp").sum())
     page = Page(
         "Generated DNA",
-        f"{len(own.traits):,} sequences with {bases:,} letters"
+        f"{counted(len(own.traits), 'sequence')} with {bases:,} letters"
         + (
             ", beside pieces of the reference and a Markov model's text of the same lengths."
             if comparison.distances
@@ -235,7 +237,9 @@ def _composition(page: Page, comparison: Comparison) -> None:
     page.heading("Composition")
     groups = comparison.groups.values()
     page.figure(
-        histogram({g.name: g.values("gc") for g in groups}, x_label="GC of a sequence"),
+        histogram(
+            {g.name: g.values("gc") for g in groups}, x_label="GC of a sequence", y_label=_SHARE
+        ),
         "How the share of G and C spreads over the sequences. Too narrow a spread means that a "
         "model writes the same kind of sequence again and again.",
     )
@@ -281,7 +285,7 @@ def _genes(page: Page, comparison: Comparison) -> None:
     )
     stretches = {name: group.values("open_codons") for name, group in groups.items()}
     page.figure(
-        histogram(stretches, x_label="longest open stretch of a sequence, codons"),
+        histogram(stretches, x_label="longest open stretch of a sequence, codons", y_label=_SHARE),
         "Most codons in a row without a stop, in any of six frames. Text without genes is stopped "
         "every 20 to 30 codons on average.",
     )
@@ -289,28 +293,32 @@ def _genes(page: Page, comparison: Comparison) -> None:
 
 def _all_numbers(page: Page, comparison: Comparison) -> None:
     page.heading("All numbers")
-    groups = list(comparison.groups.values())
-    columns = [
-        Column(name="", values=[g.name for g in groups]),
-        Column(name="sequences", values=[len(g.traits) for g in groups], format=",d"),
-        Column(
-            name="letters", values=[int(g.values("length_bp").sum()) for g in groups], format=",d"
-        ),
-        Column(name="genes", values=[int(g.values("genes").sum()) for g in groups], format=",d"),
-    ]
-    if all(math.isnan(g.mean("protein_aa")) for g in groups):
-        shown = {key: told for key, told in _WHAT.items() if key != "protein_aa"}
-    else:
-        shown = _WHAT
-    columns += [
-        Column(name=what, values=[g.mean(key) for g in groups], format=form)
-        for key, (what, form) in shown.items()
-    ]
+    names, *rows = zip(*_table(comparison), strict=True)
+    columns = [Column(name="", values=names[1:])]
+    columns += [Column(name=row[0], values=row[1:], right=True) for row in rows]
     page.table(
         columns,
         caption="Means over sequences, weighted by length: the share of letters in genes, the "
         "length of proteins of whole genes, the longest stretch without a stop. Low "
         "complexity: windows of 64 letters whose DUST score is above 2. Repeated: words of "
         "20 letters that came before in the same sequence, on either strand.",
-        chosen_row=0,
     )
+
+
+def _table(comparison: Comparison) -> list[list[str]]:
+    """Return the numbers of all groups as rows of text, the names of the groups on top."""
+    groups = comparison.groups.values()
+    rows = [
+        ["", *comparison.groups],
+        ["sequences", *(f"{len(g.traits):,}" for g in groups)],
+        ["letters", *(f"{int(g.values('length_bp').sum()):,}" for g in groups)],
+        ["genes", *(f"{int(g.values('genes').sum()):,}" for g in groups)],
+    ]
+    for key, (what, form) in _WHAT.items():
+        means = [group.mean(key) for group in groups]
+        if not all(map(math.isnan, means)):
+            rows.append([what, *("–" if math.isnan(mean) else f"{mean:{form}}" for mean in means)])
+    if comparison.distances:
+        far = (f"{comparison.distances[name][-1]:.4f}" for name in comparison.groups)
+        rows.append([f"distance of {LONGEST_WORD}-mers, bits", *far])
+    return rows

@@ -50,11 +50,14 @@ class Column:
         Its cells. Numbers stand to the right; None and NaN show as a dash.
     format
         Python format of the numbers, e.g. ``".4f"`` or ``",d"``: equal decimals line up.
+    right
+        Whether text stands to the right too, such as numbers that are written in several ways.
     """
 
     name: str
     values: Sequence[object]
     format: str = ""
+    right: bool = False
 
 
 class Page:
@@ -127,7 +130,7 @@ class Page:
                 f"a table was asked for with columns of lengths {lengths}. "
                 "Expected at least one column, and all equally long."
             )
-        numeric = [all(v is None or _is_number(v) for v in c.values) for c in columns]
+        numeric = [c.right or all(v is None or _is_number(v) for v in c.values) for c in columns]
         heads = "".join(
             f'<th scope="col"{_ALIGN[right]}>{escape(c.name)}</th>'
             for c, right in zip(columns, numeric, strict=True)

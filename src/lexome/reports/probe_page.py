@@ -173,12 +173,15 @@ def _columns(result: Probing) -> list[Column]:
             ),
         ),
         Column(name="pooling", values=of(lambda p: p.pooling, [name for name, _ in bare])),
-        Column(
-            name=f"validation {result.metric}",
-            values=of(lambda p: p.validation[result.metric], blank),
-            format=".3f",
-        ),
     ]
+    if result.judged_on != "validation":  # else it would stand there twice
+        columns.append(
+            Column(
+                name=f"validation {result.metric}",
+                values=of(lambda p: p.validation[result.metric], blank),
+                format=".3f",
+            )
+        )
     columns += [
         Column(
             name=f"{result.judged_on} {name}",
