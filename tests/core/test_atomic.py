@@ -1,7 +1,9 @@
 """A file is either whole or not there."""
 
+import errno
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +40,15 @@ def test_a_new_file_is_as_readable_as_any_other(tmp_path: Path):
     with atomic_path(target) as temporary:
         temporary.write_text("")
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.parametrize(("free", "kind"), [(0, OSError), (1 << 30, RuntimeError)])
+def test_a_full_disk_is_told_from_other_errors(tmp_path: Path, monkeypatch, free, kind):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(kind) as caught, atomic_path(tmp_path / "weights.pt"):
+        raise RuntimeError("unexpected pos 576 vs 534")
+    assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_is_replaced_only_on_request(tmp_path: Path):
