@@ -365,6 +365,8 @@ def test_a_word_is_said_of_letters_that_would_be_read_badly(tiny, capsys):
         ("hyenadna/hf_tiny", half, "180 of 380 letters of 'b' are unknown. This model knows upper"),
         ("hyenadna/hf_tiny", rna, "90 of 360 letters of 'b' are unknown. This model knows no U"),
         ("evo/sh_8k_like", half, "'b' has letters of lower case, which are other letters"),
+        ("evo/sh_8k_like", "MKVLAAGIVGRRRELLEPQ", "'b' has the letters E I L P Q, which stand for"),
+        ("evo/sh_8k_like", "ACGTRYSWKMBDHVN" * 9, ""),
         ("gpn/convnet", half, ""),  # lower case is what it was trained to read
         ("hyenadna/hf_tiny", "ACGTNNNN" * 20, ""),  # nothing would help
         ("hyenadna/hf_tiny", "ACGT" * 20 + "acg", ""),  # too few

@@ -25,6 +25,7 @@ _TOGETHER = 256  # items tokenized in one call
 _TOGETHER_LETTERS = 1 << 20
 _SAMPLE = 1000
 _MANY = 0.05  # letters unknown or of lower case, of which a word is said
+_NO_BASES = frozenset("EFILPQ")  # of proteins, and no code of IUPAC for nucleotides
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +373,8 @@ def _sample(content: Any, status: str, unknown: float) -> str:
             return ""
         letters = content[:: -(-len(content) // _SAMPLE)]
         lower = 0 if letters == letters.upper() else sum(map(str.islower, letters))
-        return letters if max(unknown, lower / len(letters)) > _MANY else ""
+        strange = sum(letter in _NO_BASES for letter in letters) / len(letters)
+        return letters if max(unknown, lower / len(letters), strange) > _MANY else ""
     if isinstance(content, str):
         return content[:_SAMPLE]
     return ", ".join(map(str, content.genes[content.indices][:3]))
@@ -414,6 +416,11 @@ def hint(tokenizer: Tokenizer, item: Item) -> str:
         return ""
     if remedy := _remedy(tokenizer, item.sample):
         return f"{item.unknown:,} of {item.length:,} letters of {item.id!r} are unknown. {remedy}"
+    if strange := sorted(_NO_BASES & set(item.sample)):
+        return (
+            f"{item.id!r} has the letters {' '.join(strange)}, which stand for amino acids and for "
+            "no nucleotides. Expected DNA or RNA; give the sequence that codes for it."
+        )
     as_it_is, upper = (e["input_ids"] for e in tokenizer.encode([item.sample, item.sample.upper()]))
     if item.unknown or np.array_equal(as_it_is, upper):
         return ""
