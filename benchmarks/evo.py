@@ -8,8 +8,10 @@ for, and name the folder:
     python -m pip install --no-deps --target FOLDER stripedhyena==0.2.2 einops
     python benchmarks/evo.py FOLDER [TOKENS]
 
-Decoding one sequence reads all weights for every token, and the two read the same; so it is also
-timed for several at a time.
+Decoding is timed twice: single steps on given tokens, where both read all weights once a token, and
+whole sequences drawn letter by letter from A, C, G and T, where `lexome.generate` gets two letters
+of few sequences for reading the weights once. Both include the prompt, and ours what it does once
+beforehand. How many sequences go together matters, so there are several counts.
 """
 
 import importlib
@@ -26,6 +28,7 @@ from turns import Timing, in_turn, machine, peak_memory_mb
 
 from lexome.blocks import DecodeCache
 from lexome.catalog import new
+from lexome.inference.generation import generate
 from lexome.model import Model
 
 SIZES: dict[str, Any] = {
@@ -39,6 +42,8 @@ WIDE: dict[str, Any] = {
 TOKENS = 4096
 ROUNDS = 3
 PROMPT, STEPS, ROWS = 128, 20, (1, 16, 64)
+WRITTEN, WRITTEN_ROWS = 200, (1, 4, 16, 64)
+LETTERS = "ACGT"
 LONG_PROMPT = 1024
 CAPACITY = LONG_PROMPT + STEPS * (ROUNDS + 3)
 
@@ -134,7 +139,7 @@ class TheirDecoder:
 
     def __init__(self, network: Any, prompt_BL: Tensor):
         self.network, self.memory = network, network.initialize_inference_params()
-        network(prompt_BL, inference_params_dict=self.memory)
+        self.logits_BLV = network(prompt_BL, inference_params_dict=self.memory)[0]
         self._move(prompt_BL.shape[1])
 
     def __call__(self, ids_BL: Tensor) -> Tensor:
@@ -163,6 +168,19 @@ class OurDecoder:
         return torch.cat(parts, 1)  # type: ignore[arg-type]
 
 
+def write_as_authors(network: Any, prompt_BL: Tensor, count: int) -> Tensor:
+    """Draw letters by the package's recurrent mode; return their ids (B, count)."""
+    letters = torch.tensor(list(LETTERS.encode()))
+    decoder, drawn = TheirDecoder(network, prompt_BL), []
+    logits_BV = decoder.logits_BLV[:, -1]
+    while True:
+        shares = logits_BV[:, letters].softmax(-1)
+        drawn.append(letters[torch.multinomial(shares, 1)])
+        if len(drawn) == count:
+            return torch.cat(drawn, 1)
+        logits_BV = decoder(drawn[-1])[:, -1]
+
+
 def compare(what: str, tokens: int, contestants: Mapping[str, Callable[[], Tensor]]) -> None:
     """Time two and print it; the first is the reference."""
     theirs, ours = (run() for run in contestants.values())
@@ -187,6 +205,29 @@ def decode(theirs: nn.Module, model: Model, ids_BL: Tensor, rows: int) -> None:
         "here": partial(OurDecoder(model, prompt), more),
     }
     compare(f"  decoding, {rows} at a time", rows * STEPS, steps)
+
+
+def write(theirs: nn.Module, model: Model, prompt_BL: Tensor, rows: int) -> None:
+    """Compare sequences that are drawn from four letters."""
+    text = bytes(prompt_BL[0].tolist()).decode()
+    options: dict[str, Any] = {"length": WRITTEN, "samples": rows, "letters": LETTERS}
+    contestants: dict[str, Callable[[], object]] = {
+        "authors": partial(write_as_authors, theirs, prompt_BL.expand(rows, -1), WRITTEN),
+        "here": partial(generate, model, [text], progress=False, **options),
+    }
+    timings = in_turn(contestants, ROUNDS)
+    slow, fast = timings.values()
+    one = generate(model, [text], **options | {"samples": 1})[0]
+    ids = torch.tensor([list((text + one.sequence).encode())])
+    logprobs = theirs(ids)[0][0, PROMPT - 1 : -1].log_softmax(-1)
+    theirs_L = logprobs.gather(1, ids[0, PROMPT:, None])[:, 0]
+    worst = (theirs_L - torch.from_numpy(one.logprobs)).abs().max()
+    tokens = rows * WRITTEN
+    print(
+        f"  {WRITTEN} letters, {rows} at a time: {_speed(slow, tokens)} by the authors, "
+        f"{_speed(fast, tokens)} here: {slow.best / fast.best:.1f}x (processor "
+        f"{slow.cpu / fast.cpu:.1f}x); largest difference of log-probabilities {worst:.0e}"
+    )
 
 
 def main() -> None:
@@ -221,6 +262,8 @@ def main() -> None:
         print(f"width {WIDE['width']}, {WIDE['depth']} layers")
         for rows in ROWS:
             decode(theirs_wide, wide, ids, rows)
+        for rows in WRITTEN_ROWS:
+            write(theirs_wide, wide, ids[:, :PROMPT], rows)
 
 
 if __name__ == "__main__":

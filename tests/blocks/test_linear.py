@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexome.blocks import Linear, activated, by_rows, gelu_tanh
-from lexome.blocks.linear import _OneDnnLinear, _use_onednn, linear
+from lexome.blocks import GatedMlp, Linear, Mlp, activated, by_rows, gelu_tanh, packed, packed_bytes
+from lexome.blocks.linear import _has_onednn, _OneDnnLinear, _use_onednn, linear
 
 SHAPES = [((64, 256), 300), ((2, 70, 128), 129), ((3, 5), 4), ((1, 1, 512), 512), ((0, 8), 3)]
 
@@ -107,3 +107,36 @@ def test_rows_go_together_where_gradients_are_wanted(monkeypatch):
     seen = []
     by_rows(lambda x: seen.append(x.shape) or x, torch.randn(2, 3, 4), widest=4)
     assert seen == [(2, 3, 4)]
+
+
+@pytest.mark.parametrize("net", [Linear(256, 300), Mlp(256, 300), GatedMlp(256, 300)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_packed_weights_give_the_same_products(net, dtype, rows):
+    net, x = net.to(dtype).eval(), torch.randn(rows, 256, dtype=dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+    with torch.no_grad():
+        expected = net(x)
+        with packed(net):
+            torch.testing.assert_close(net(x), expected, atol=tolerance, rtol=tolerance)
+        assert torch.equal(net(x), expected)
+
+
+def test_weights_are_packed_for_as_long_as_asked_and_only_large_ones():
+    if not _has_onednn(torch.empty(1)):
+        pytest.skip("nothing is multiplied by oneDNN here")
+    net = torch.nn.Sequential(Linear(256, 256), Linear(256, 3), torch.nn.Linear(256, 256))
+    large = net[0]
+    names = set(net.state_dict())
+    with packed(net):
+        assert [getattr(layer, "packed", None) is None for layer in net] == [False, True, True]
+        assert set(net.state_dict()) == names
+        assert packed_bytes(net) == large.weight.nbytes
+    assert large.packed is None
+
+
+def test_gradients_are_those_of_the_weights_though_packed():
+    net, x = Linear(256, 256), torch.randn(2, 256)
+    with packed(net):
+        net(x).sum().backward()
+    torch.testing.assert_close(net.weight.grad, x.sum(0).expand(256, -1))

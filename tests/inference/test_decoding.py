@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lexome.blocks import packed_bytes
 from lexome.catalog import new
 from lexome.inference import decoding
 from lexome.inference.generation import generate
@@ -157,3 +158,26 @@ def test_memory_for_choices_does_not_grow():
         held = sum(x.numel() for slot in cache._slots.values() for x in slot.values())
         sizes.append(held / (cache.capacity + cache.choices))
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("length", "room", "held"), [(70, 1 << 30, 1), (70, 1, 0), (9, 1 << 30, 0)]
+)
+def test_weights_lie_ready_for_many_steps_if_there_is_room(monkeypatch, length, room, held):
+    torch.manual_seed(0)
+    model = new("hyenadna", width=256, mlp_width=16, depth=1, length=400).eval()
+    if not packed_bytes(model):
+        pytest.skip("nothing is multiplied by oneDNN here")
+    monkeypatch.setattr(decoding, "free_bytes", lambda: room)
+    with decoding.prepared(model, length):
+        assert (model.backbone.layers[0].mixer.out_proj.packed is not None) == held
+    assert model.backbone.layers[0].mixer.out_proj.packed is None
+
+
+def test_packed_weights_write_the_same(monkeypatch):
+    torch.manual_seed(0)
+    model = new("hyenadna", width=256, mlp_width=512, depth=2, length=400).eval()
+    options = {"length": 100, "letters": "ACGT", "samples": 3}
+    made = generate(model, ["ACGT"], **options)
+    monkeypatch.setattr(decoding, "free_bytes", lambda: 0)
+    assert_same(made, generate(model, ["ACGT"], **options))

@@ -21,7 +21,14 @@ from lexome.blocks.disentangled import DisentangledSelfAttention, DistanceTable,
 from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead, sequence_loss
 from lexome.blocks.hyena import Hyena, ImplicitFilter, WrappedHyena
 from lexome.blocks.initialise import start_small
-from lexome.blocks.linear import Linear, activated, by_rows, gelu_tanh
+from lexome.blocks.linear import (
+    Linear,
+    activated,
+    by_rows,
+    gelu_tanh,
+    packed,
+    packed_bytes,
+)
 from lexome.blocks.mlps import GatedMlp, Mlp
 from lexome.blocks.modal import ModalFilter, ModalHyena
 from lexome.blocks.positions import ComputedRotary, Rotary, rotary_turns, turn
@@ -69,6 +76,8 @@ __all__ = [
     "by_rows",
     "causal_bias",
     "gelu_tanh",
+    "packed",
+    "packed_bytes",
     "padding_bias",
     "rotary_turns",
     "seen_mask",

@@ -4,11 +4,13 @@ Axes: B rows, L tokens, V vocabulary, N tokens that are thought likely to come.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from lexome.blocks import DecodeCache
+from lexome.blocks import DecodeCache, packed, packed_bytes
+from lexome.core.memory import free_bytes
 from lexome.inference.reading import tokenizer_of
 from lexome.model import Model
 from lexome.tokenizers import Tokenizer
@@ -17,6 +19,23 @@ _FEW = 8  # tokens of which all are tried ahead
 _LETTERS = frozenset("ACGT")  # those tried ahead where there are more
 _FREE_ROWS = 12  # that a pass takes in addition for less than another pass would cost
 _PATIENCE = 4  # misses more than hits until nothing is tried ahead any more
+_WORTH_PACKING = 64  # tokens of a row, so that bringing weights into another order pays
+
+
+def prepared(model: Model, steps: int) -> AbstractContextManager[None]:
+    """Return a context in which a model makes many steps quickly, where there is room for it.
+
+    Parameters
+    ----------
+    model
+        A model whose weights do not change meanwhile.
+    steps
+        How many.
+    """
+    free = free_bytes()
+    if steps < _WORTH_PACKING or free is None or 2 * packed_bytes(model) > free:
+        return nullcontext()
+    return packed(model)
 
 
 class Decoder:

@@ -27,7 +27,7 @@ from lexome.core.messages import counted
 from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
 from lexome.formats.streams import bare_suffix
 from lexome.inference.batching import plan_batches, progress_bar
-from lexome.inference.decoding import Decoder
+from lexome.inference.decoding import Decoder, prepared
 from lexome.inference.reading import advise, tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
 from lexome.inference.sampling import Restraint, Sampling, draw
@@ -284,6 +284,7 @@ def generate(
         bar = stack.enter_context(
             progress_bar("tokens", total=left and left * length, show=progress)
         )
+        stack.enter_context(prepared(model, length))
         for window in _windows(requests, length, max_tokens_per_batch):
             some = _generate(model, window, sampling, max_tokens_per_batch, bar)
             rows += len(some)
