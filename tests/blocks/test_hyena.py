@@ -12,6 +12,7 @@ from lexome.blocks.hyena import (
     short_convolution,
     short_convolution_after,
 )
+from lexome.core import InputError
 
 LEFT = [0] * 4 + [1] * 10
 
@@ -225,6 +226,26 @@ def test_token_by_token_equals_all_at_once(prompt, length, step):
             parts.append(mixer(x[:, start : start + step], Past(cache=cache)))
             cache.position += parts[-1].shape[1]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Hyena, WrappedHyena])
+def test_more_tokens_than_the_filter_has_places_are_refused(kind):
+    operator = kind(6, ImplicitFilter(6, 20, inner=8)).eval()
+    x = torch.randn(1, 21, 6)
+    assert operator(x[:, :20]).shape == (1, 20, 6)
+    with pytest.raises(InputError, match="21 tokens were given, and the filters were made for at"):
+        operator(x)
+
+
+def test_generation_ends_where_the_filter_does():
+    operator, x = Hyena(6, ImplicitFilter(6, 20, inner=8)).eval(), torch.randn(1, 21, 6)
+    cache = DecodeCache(40)
+    with torch.no_grad():
+        for place, part in enumerate(x[:, :20].split([18, 1, 1], dim=1)):
+            operator(part, Past(cache=cache))
+            cache.position = 18 + place
+        with pytest.raises(InputError, match="21 tokens"):
+            operator(x[:, 20:], Past(cache=cache))
 
 
 def test_a_padded_prompt_is_continued_as_it_would_be_alone():

@@ -17,6 +17,7 @@ from lexome.blocks.linear import Linear
 from lexome.blocks.precision import without_autocast
 from lexome.blocks.stack import DecodeCache
 from lexome.blocks.versions import versions
+from lexome.core import InputError
 
 _CACHED = 1 << 20  # numbers that are transformed at a time
 _PROJECTED = 1 << 19  # numbers that a projection makes at a time, few enough for the caches
@@ -312,13 +313,24 @@ class Hyena(nn.Module):
         """
         past = past or Past()
         if past.cache is not None and past.cache.position:
+            self._admit(past.cache.position + x_BLD.shape[1])
             x_BLD = x_BLD if norm is None else norm(x_BLD)
             return self.out_proj(self._next(x_BLD, past.cache))
         return self._mix(x_BLD, past, norm)
 
+    def _admit(self, tokens: int) -> None:
+        """Refuse more tokens than the filter has places for."""
+        places = getattr(self.filter, "length", tokens)
+        if tokens > places:
+            raise InputError(
+                f"{tokens:,} tokens were given, and the filters were made for at most {places:,}. "
+                "Cut the sequence, or take a model with a longer context."
+            )
+
     def _mix(self, x_BLD: Tensor, past: Past, norm: Norm | None = None) -> Tensor:
         """Mix all tokens at once, after those that the cache has raw inputs of."""
         B, L, _ = x_BLD.shape
+        self._admit(L)
         slot = {} if past.cache is None else past.cache.slot(self)
         before_BR = self._before(x_BLD, slot)
         few, convolve, finish = self._convolver(B, L, past.cache)
