@@ -165,14 +165,33 @@ def attention_scores(
         Write the maps, one ``.npz`` per record (per piece for what had to be cut): ``layer_<n>``
         of shape (heads, tokens, tokens), what a token takes in its row; ``tokens``, their texts;
         ``spans``, the letters that they cover, 0-based and half-open, -1 for special tokens.
-    base, genome, sequence_column, id_column, upper
-        As for `lexome.predict`.
-    max_tokens, overlap_tokens
-        As for `lexome.embed`; where nothing limits the model, pieces have 1,024 tokens. A
-        fine-tuned model has its own, and these must be left out. The attention of each piece is
-        its own, and a token's score comes from the piece in which it stands farthest from a cut.
-    max_unknown, max_tokens_per_batch, resume, overwrite, progress, device, precision
-        As for `lexome.embed`.
+    base
+        Where the model is now that head or adapter were trained on, if it has moved since.
+    genome
+        FASTA that a BED file's intervals are taken from.
+    sequence_column, id_column
+        Columns of a table.
+    upper
+        Read all letters as upper case.
+    max_tokens
+        Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
+        many. By default the model's limit, or 1,024. Each piece has its own map, and a token's
+        score comes from the piece in which it stands farthest from a cut. A fine-tuned model has
+        pieces of its own, and this must be left out.
+    overlap_tokens
+        Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
+    max_unknown
+        Largest share of letters that the model may not know; more is refused.
+    max_tokens_per_batch
+        Padding counted. By default what suits the machine. It changes speed and memory only.
+    resume
+        Continue an interrupted run of the same arguments.
+    overwrite
+        Replace the output of an earlier run, and rows of an interrupted one.
+    progress
+        Whether to show a progress bar and a last line of numbers on stderr.
+    device, precision
+        As for `lexome.load`.
 
     Returns
     -------

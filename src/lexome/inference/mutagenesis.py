@@ -175,13 +175,30 @@ def mutation_effects(
     deletions
         Also delete each letter.
     mutations
-        Instead of all substitutions: a table with the columns ``idx`` (number of the record, from
-        0), ``start``, ``end`` (0-based, half-open) and ``allele`` (nothing or ``-`` deletes),
-        separated by blanks, tabs or commas, with or without a line of names.
-    base, genome, sequence_column, id_column, upper, max_unknown, max_tokens_per_batch
-        As for `lexome.predict`.
-    resume, overwrite, progress, device, precision
-        As for `lexome.predict`.
+        Instead of all substitutions (in the order A, C, G, T at each position): a table with the
+        columns ``idx`` (number of the record, from 0), ``start``, ``end`` (0-based, half-open) and
+        ``allele`` (nothing or ``-`` deletes), separated by blanks, tabs or commas, with or without
+        a line of names.
+    base
+        Where the model is now that head or adapter were trained on, if it has moved since.
+    genome
+        FASTA that a BED file's intervals are taken from.
+    sequence_column, id_column
+        Columns of a table.
+    upper
+        Read all letters as upper case.
+    max_unknown
+        Largest share of letters that the model may not know; more is refused.
+    max_tokens_per_batch
+        Padding counted. By default what suits the machine. It changes speed and memory only.
+    resume
+        Continue an interrupted run of the same arguments.
+    overwrite
+        Replace the output of an earlier run, and rows of an interrupted one.
+    progress
+        Whether to show a progress bar and a last line of numbers on stderr.
+    device, precision
+        As for `lexome.load`.
 
     Returns
     -------

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lexome.core import InputError
-from lexome.formats import Genome
-from lexome.inference.attention_scores import MAPS, RECORDS, SCORES, Query, attention_scores
+from lexome.core.signatures import takes_options_of
+from lexome.inference.attention_scores import MAPS, RECORDS, SCORES, attention_scores
 from lexome.inference.reading import Source
 from lexome.inference.runs import Summary
 from lexome.model import Model
@@ -27,32 +28,16 @@ _SHOWN_GENES = 20
 _BRIGHT = 0.99  # share of the cells that lie within the colour scale
 
 
+@takes_options_of(attention_scores)
 def attention(
     model: Model | str | Path,
     source: Source,
     *,
     out: str | Path,
-    layers: Sequence[int] = (-1,),
-    query: Query | None = None,
-    unit_length: bool = True,
-    maps: bool = True,
     show: Sequence[str] | None = None,
     head: int | None = None,
     png: bool = False,
-    base: str | Path | None = None,
-    genome: str | Path | Genome | None = None,
-    sequence_column: str = "sequence",
-    id_column: str | None = None,
-    upper: bool = False,
-    max_tokens: int | None = None,
-    overlap_tokens: int | None = None,
-    max_unknown: float = 0.5,
-    max_tokens_per_batch: int | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: bool | None = None,
-    device: str = "auto",
-    precision: str = "float32",
+    **options: Any,
 ) -> Summary:
     """Show what a model attends to: maps of its layers, and a score for every letter.
 
@@ -72,50 +57,14 @@ def attention(
         A folder for ``records.tsv`` (one row per record), ``scores.tsv`` (one row per letter: id,
         start and end, 0-based and half-open, one column per layer, the letter; the first four
         columns are a bedGraph), ``maps``, ``figures`` and ``report.html``.
-    layers
-        Which layers, 0-based; negative ones count from the end.
-    query
-        ``cls`` takes what the first token attends to, ``mean`` the mean over the sequence's
-        tokens. By default ``cls`` where the authors put a token before a sequence that sees it.
-    unit_length
-        Scale the scores of a record to a Euclidean length of 1, as published.
-    maps
-        Write the maps, one ``.npz`` per record (per piece for what had to be cut): ``layer_<n>``
-        of shape (heads, tokens, tokens), what a token takes in its row; ``tokens``, their texts;
-        ``spans``, the letters that they cover, 0-based and half-open, -1 for special tokens.
     show
         Names of the records that the page shows; by default the first three with scores.
     head
         Which head's maps the page shows, 0-based; by default the mean of all.
     png
         Write the figures as PNG too; needs the extra ``report``.
-    base
-        Where the model is now that head or adapter were trained on, if it has moved since.
-    genome
-        FASTA that a BED file's intervals are taken from.
-    sequence_column, id_column
-        Columns of a table.
-    upper
-        Read all letters as upper case.
-    max_tokens
-        Sequences of more tokens, special ones counted, are cut into overlapping pieces of that
-        many. By default the model's limit, or 1,024. Each piece has its own map, and a token's
-        score comes from the piece in which it stands farthest from a cut. A fine-tuned model has
-        pieces of its own, and this must be left out.
-    overlap_tokens
-        Fewest tokens that neighbouring pieces share; by default an eighth of a piece.
-    max_unknown
-        Largest share of letters that the model may not know; more is refused.
-    max_tokens_per_batch
-        Padding counted. By default what suits the machine. It changes speed and memory only.
-    resume
-        Continue an interrupted run of the same arguments.
-    overwrite
-        Replace the tables of an earlier run, and rows of an interrupted one.
-    progress
-        Whether to show a progress bar and a last line of numbers on stderr.
-    device, precision
-        As for `lexome.load`.
+    **options
+        As for `attention_scores`.
 
     Returns
     -------
@@ -130,29 +79,7 @@ def attention(
     ----------
     Ji et al. 2021, Bioinformatics 37(15):2112-2120, "DNABERT-viz".
     """
-    summary = attention_scores(
-        model,
-        source,
-        out=out,
-        layers=layers,
-        query=query,
-        unit_length=unit_length,
-        maps=maps,
-        base=base,
-        genome=genome,
-        sequence_column=sequence_column,
-        id_column=id_column,
-        upper=upper,
-        max_tokens=max_tokens,
-        overlap_tokens=overlap_tokens,
-        max_unknown=max_unknown,
-        max_tokens_per_batch=max_tokens_per_batch,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        device=device,
-        precision=precision,
-    )
+    summary = attention_scores(model, source, out=out, **options)
     assert isinstance(summary, Summary), "there is an output"
     return replace(summary, out=show_attention(out, show=show, head=head, png=png))
 

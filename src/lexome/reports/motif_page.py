@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lexome.core import InputError, atomic_path
-from lexome.formats import Genome, StoredRows, read_sequences
+from lexome.core.signatures import takes_options_of
+from lexome.formats import StoredRows, read_sequences
 from lexome.formats.sequences import Source as SequenceSource
-from lexome.inference.attention_scores import Query, run_attention, scored_rows
+from lexome.inference.attention_scores import attention_scores, run_attention, scored_rows
 from lexome.inference.reading import Source
 from lexome.inference.runs import Summary
 from lexome.model import Model
@@ -24,6 +25,7 @@ LOGOS, PAGE = "logos", "report.html"
 _SHOWN = 30
 
 
+@takes_options_of(attention_scores, but={"layers", "unit_length", "maps"})
 def motifs(
     model: Model | str | Path,
     positives: Source,
@@ -31,27 +33,13 @@ def motifs(
     *,
     out: str | Path,
     layer: int = -1,
-    query: Query | None = None,
     least_length: int = 5,
     times_least: float = 10.0,
     cutoff: float = 0.005,
     window: int = 24,
     least_instances: int = 3,
     png: bool = False,
-    base: str | Path | None = None,
-    genome: str | Path | Genome | None = None,
-    sequence_column: str = "sequence",
-    id_column: str | None = None,
-    upper: bool = False,
-    max_tokens: int | None = None,
-    overlap_tokens: int | None = None,
-    max_unknown: float = 0.5,
-    max_tokens_per_batch: int | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: bool | None = None,
-    device: str = "auto",
-    precision: str = "float32",
+    **options: Any,
 ) -> Summary:
     """Find motifs in what a model attends to, as DNABERT's authors do.
 
@@ -74,8 +62,6 @@ def motifs(
         (where the windows are), ``motifs.meme``, ``logos`` and ``report.html``.
     layer
         Whose attention, 0-based; negative numbers count from the end.
-    query
-        As for `lexome attention`.
     least_length
         Letters of the shortest candidate.
     times_least
@@ -90,26 +76,8 @@ def motifs(
         Motifs with fewer windows are left out.
     png
         Write the logos as PNG too; needs the extra ``report``.
-    base
-        Where the model is now that head or adapter were trained on, if it has moved since.
-    genome
-        FASTA that a BED file's intervals are taken from.
-    sequence_column, id_column
-        Columns of tables, in both groups.
-    upper
-        Read all letters as upper case.
-    max_tokens, overlap_tokens, max_unknown
-        As for `lexome attention`.
-    max_tokens_per_batch
-        Padding counted. By default what suits the machine. It changes speed and memory only.
-    resume
-        Continue an interrupted run of the same arguments.
-    overwrite
-        Replace the output of an earlier run.
-    progress
-        Whether to show a progress bar and a last line of numbers on stderr.
-    device, precision
-        As for `lexome.load`.
+    **options
+        As for `attention_scores`.
 
     Returns
     -------
@@ -130,12 +98,7 @@ def motifs(
     Ji et al. 2021, Bioinformatics 37(15):2112-2120, "DNABERT-viz".
     """
     folder = Path(out)
-    reading = {
-        "sequence_column": sequence_column,
-        "id_column": id_column,
-        "genome": genome,
-        "upper": upper,
-    }
+    reading = {name: options[name] for name in ("sequence_column", "id_column", "genome", "upper")}
     others = [record.sequence for record in read_sequences(negatives, **reading)]
     if not others:
         raise InputError(
@@ -157,24 +120,10 @@ def motifs(
         writer=partial(_write, others, search, png),
         maps=None,
         layers=(layer,),
-        query=query,
         unit_length=False,
         command="motifs",
         more={**search, "negatives": len(others)},
-        base=base,
-        genome=genome,
-        sequence_column=sequence_column,
-        id_column=id_column,
-        upper=upper,
-        max_tokens=max_tokens,
-        overlap_tokens=overlap_tokens,
-        max_unknown=max_unknown,
-        max_tokens_per_batch=max_tokens_per_batch,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        device=device,
-        precision=precision,
+        **options,
     )
     return replace(summary, out=folder / PAGE)
 

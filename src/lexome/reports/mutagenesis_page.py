@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lexome.core import InputError
-from lexome.formats import Genome
+from lexome.core.signatures import takes_options_of
 from lexome.inference.mutagenesis import EFFECTS, RECORDS, mutation_effects
 from lexome.inference.reading import Source
 from lexome.inference.runs import Summary
@@ -31,29 +31,16 @@ _SHOWN_LETTERS = 600
 _SHOWN_MUTANTS = 10
 
 
+@takes_options_of(mutation_effects)
 def mutagenesis(
     model: str | Path,
     source: Source,
     *,
     out: str | Path,
-    target: str | None = None,
-    deletions: bool = False,
-    mutations: str | Path | None = None,
     show: Sequence[str] | None = None,
     measure: Measure | None = None,
     png: bool = False,
-    base: str | Path | None = None,
-    genome: str | Path | Genome | None = None,
-    sequence_column: str = "sequence",
-    id_column: str | None = None,
-    upper: bool = False,
-    max_unknown: float = 0.5,
-    max_tokens_per_batch: int | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: bool | None = None,
-    device: str = "auto",
-    precision: str = "float32",
+    **options: Any,
 ) -> Summary:
     """Mutate every letter of sequences and see what a fine-tuned model makes of it.
 
@@ -72,15 +59,6 @@ def mutagenesis(
         and ``mutant``, its probability or value without and with the mutation; ``difference``,
         mutant minus reference; for probabilities also ``score``, the difference times the larger
         of the two, and ``log_odds_ratio``, log2 odds of the reference minus those of the mutant.
-    target
-        The class, label or column of values to follow. By default the second of two classes, the
-        class predicted for the unchanged sequence where there are more, and the only value.
-    deletions
-        Also delete each letter.
-    mutations
-        Instead of all substitutions (in the order A, C, G, T at each position): a table with the
-        columns ``idx`` (number of the record, from 0), ``start``, ``end`` (0-based, half-open) and
-        ``allele`` (nothing or ``-`` deletes), separated by blanks, tabs or commas.
     show
         Names of the records that the page shows; by default the first three with effects.
     measure
@@ -89,26 +67,8 @@ def mutagenesis(
         the difference for values.
     png
         Write the figures as PNG too; needs the extra ``report``.
-    base
-        Where the model is now that head or adapter were trained on, if it has moved since.
-    genome
-        FASTA that a BED file's intervals are taken from.
-    sequence_column, id_column
-        Columns of a table.
-    upper
-        Read all letters as upper case.
-    max_unknown
-        Largest share of letters that the model may not know; more is refused.
-    max_tokens_per_batch
-        Padding counted. By default what suits the machine. It changes speed and memory only.
-    resume
-        Continue an interrupted run of the same arguments.
-    overwrite
-        Replace the tables of an earlier run, and rows of an interrupted one.
-    progress
-        Whether to show a progress bar and a last line of numbers on stderr.
-    device, precision
-        As for `lexome.load`.
+    **options
+        As for `mutation_effects`.
 
     Returns
     -------
@@ -125,26 +85,7 @@ def mutagenesis(
     Ji et al. 2021, Bioinformatics 37(15):2112-2120: ``score``, ``log_odds_ratio`` and the form of
     the table of mutations.
     """
-    summary = mutation_effects(
-        model,
-        source,
-        out=out,
-        target=target,
-        deletions=deletions,
-        mutations=mutations,
-        base=base,
-        genome=genome,
-        sequence_column=sequence_column,
-        id_column=id_column,
-        upper=upper,
-        max_unknown=max_unknown,
-        max_tokens_per_batch=max_tokens_per_batch,
-        resume=resume,
-        overwrite=overwrite,
-        progress=progress,
-        device=device,
-        precision=precision,
-    )
+    summary = mutation_effects(model, source, out=out, **options)
     assert isinstance(summary, Summary), "there is an output"
     return replace(summary, out=show_mutagenesis(out, show=show, measure=measure, png=png))
 
