@@ -62,15 +62,24 @@ def test_outputs_are_the_authors(checkpoint_case):
                 case.check(f"{name}.hidden{layer}", state, **CLOSE)
             case.check(f"{name}.final_norm", out.last_hidden_state, **CLOSE)
             check_entropy(case, name, out.logits)
-        if case.has(f"{name}.logits_bf16"):  # loose: another order of rounding
-            narrow = case.load(precision="bfloat16")
-            assert narrow.backbone.layers[0].mixer.filter.poles.dtype == torch.float32
-            with torch.no_grad():
-                rounded = narrow(ids).logits.float()
-            case.check(f"{name}.logits_bf16", rounded, atol=1.0, rtol=0.1)
+        if case.has(f"{name}.logits_bf16"):
+            check_narrow(case, name, ids, out.logits)
     check_scores(case, model)
     check_padding(case, model)
     case.finish()
+
+
+def check_narrow(case, name, ids, exact):
+    """In bfloat16 sums are rounded in another order: to be as near to float32 as theirs is."""
+    narrow = case.load(precision="bfloat16")
+    mixers = [layer.mixer for layer in narrow.backbone.layers]
+    filters = [mixer.filter for mixer in mixers if hasattr(mixer, "filter")]
+    assert all(filter.poles.dtype == filter.residues.dtype == torch.float32 for filter in filters)
+    with torch.no_grad():
+        rounded = narrow(ids).logits.float()
+    theirs = (case.take(f"{name}.logits_bf16") - exact).norm()
+    assert (rounded - exact).norm() <= 2 * theirs
+    assert theirs < 0.2 * exact.norm()
 
 
 def check_entropy(case, name, logits):
