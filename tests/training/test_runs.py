@@ -29,6 +29,15 @@ def test_the_same_run_may_claim_its_folder_again(run):
     run.claim(ASKED, resume=True)
 
 
+def test_a_setting_that_json_does_not_know_is_the_same_again(tmp_path):
+    run = Run(tmp_path)
+    run.claim(ASKED | {"largest": float("inf")}, resume=True)
+    checkpoint(run, 5)
+    run.claim(ASKED | {"largest": float("inf")}, resume=True)
+    with pytest.raises(InputError, match=r"largest was None, now 2.0"):
+        run.claim(ASKED | {"largest": 2.0}, resume=True)
+
+
 def test_a_run_that_came_to_nothing_holds_no_claim(run):
     run.confirm("fasta", "abc")
     run.claim(ASKED | {"steps": 20}, resume=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lexome import __version__
 from lexome.core import InputError, atomic_path
-from lexome.core.json_files import write_json
+from lexome.core.json_files import without_nan, write_json
 
 
 def claim_study(
@@ -38,7 +38,7 @@ def claim_study(
         If the folder holds a study with other settings.
     """
     path = Path(plan.out) / "plan.json"
-    asked = json.loads(json.dumps(asdict(plan), default=str))
+    asked = json.loads(json.dumps(without_nan(asdict(plan)), default=str))
     del asked["out"]
     kept = dict(first or {})
     if path.is_file():

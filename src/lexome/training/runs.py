@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lexome.core import InputError, atomic_path
-from lexome.core.json_files import write_json
+from lexome.core.json_files import without_nan, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Run:
         InputError
             If the folder holds another run, or files that are no run.
         """
-        asked = json.loads(json.dumps(asked))
+        asked = json.loads(json.dumps(without_nan(asked)))  # as it is written
         if not resume:
             self._clear()
         if self._asked.is_file() and self._has_begun():
