@@ -7,11 +7,12 @@ and broken genes against whole windows.
 
     python benchmarks/length.py [--full]
 
-`--full` adds lengths between, and longer sequences for Evo. Seconds are of the clock and of the
-processor, all threads added.
+`--full` adds lengths between, longer sequences for Evo, and `lexome embed` and `lexome likelihood`
+of 1 Mb of E. coli. Seconds are of the clock and of the processor, all threads added.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,12 @@ import torch
 from turns import in_turn, machine, peak_memory_mb
 
 from lexome.catalog import new
+from lexome.formats import SequenceRecord, read_fasta, write_fasta
 from lexome.inference import variants as scoring
 from lexome.inference.embedding import embed
 from lexome.inference.likelihood import score_sequences
 from lexome.model import Model
+from lexome.tasks import bundled_genome
 from lexome.tasks import essentiality as breaking
 
 LENGTHS = (1_000, 16_000, 250_000, 1_000_000)
@@ -39,6 +42,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "evo": {"width": 128, "depth": 4, "heads": 4, "mlp_width": 352, "attention_layers": (2,)},
 }
 LONGEST = {"evo": (32_000, 131_072)}  # what is worth the time, and in full
+SIZES: dict[str, dict[str, Any]] = {  # of releases, but for the length and the random weights
+    "hyenadna-tiny": {"width": 128, "mlp_width": 512, "depth": 2},
+    "hyenadna-small": {"width": 256, "mlp_width": 1024, "depth": 4},
+}
 TASKS: dict[str, Callable[[Model, list[str]], object]] = {
     "likelihood": lambda model, texts: score_sequences(model, texts, progress=False),
     "embed": lambda model, texts: embed(model, texts, pooling="mean", progress=False),
@@ -47,7 +54,7 @@ WINDOW_BP = 512
 SITES = 40
 GENE_WINDOW_BP = 8192
 GENES = 4
-ROUNDS = 3
+ROUNDS = 2
 
 
 def build(family: str, length: int) -> Model:
@@ -93,6 +100,29 @@ def curve(*, full: bool) -> None:
                     f"{found['cpu']:>9.2f}{found['megabytes']:>+12,.0f}",
                     flush=True,
                 )
+
+
+def megabase(folder: Path) -> None:
+    """Print what the commands take for a megabase of E. coli, start and model included."""
+    length = LENGTHS[-1]
+    genome = next(read_fasta(bundled_genome())).sequence[:length]
+    fasta = folder / "megabase.fa"
+    write_fasta(fasta, [SequenceRecord("ecoli", genome.upper())])
+    for name, sizes in SIZES.items():
+        new("hyenadna", **sizes, length=length + 2).save(folder / name)
+        for task, suffix in (("embed", "npz"), ("likelihood", "tsv")):
+            out = folder / f"{name}.{suffix}"
+            run = [Path(sys.executable).with_name("lexome"), task, folder / name, fasta]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen([*run, "--out", out], **quiet)
+            _, status, spent = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"lexome {task} ended with {os.waitstatus_to_exitcode(status)}")
+            print(
+                f"lexome {task} {name}, {length:,} bases: processor "
+                f"{spent.ru_utime + spent.ru_stime:.0f} s, memory {spent.ru_maxrss / 1e6:.1f} GB",
+                flush=True,
+            )
 
 
 def alleles(folder: Path) -> tuple[Path, list[str]]:
@@ -174,6 +204,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shared_beginnings(Path(folder))
         broken_genes(Path(folder))
+        if "--full" in sys.argv:
+            megabase(Path(folder))
 
 
 if __name__ == "__main__":
