@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from lexome.blocks import FirstTokenClassifier, MaskedTokenHead, TokenHead, sequence_loss
+from lexome.blocks import (
+    FirstTokenClassifier,
+    MaskedTokenHead,
+    MeanClassifier,
+    TokenHead,
+    sequence_loss,
+)
 from lexome.objectives import masked_token_loss
 
 
@@ -49,3 +55,28 @@ def test_one_score_is_a_value():
     logits = torch.tensor([[1.0], [2.0]])
     for labels in (torch.tensor([1.0, 4.0]), torch.tensor([[1.0], [4.0]]), torch.tensor([1, 4])):
         assert sequence_loss(logits, labels) == 2.0
+
+
+def test_the_mean_classifier_leaves_padding_out():
+    torch.manual_seed(0)
+    head, x = MeanClassifier(4, 3).eval(), torch.randn(2, 5, 4)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    scores = head(x, {"attention_mask": mask})
+    torch.testing.assert_close(scores[:1], head(x[:1], {}))
+    torch.testing.assert_close(scores[1:], head(x[1:, :2], {}))
+
+
+def test_the_mean_classifier_follows_its_formula():
+    head, x = MeanClassifier(4, 3, norm=False, positive=True).eval(), torch.randn(2, 5, 4)
+    inner = nn.functional.gelu(head.dense(x.mean(1)))
+    expected = nn.functional.softplus(head.classifier(inner))
+    torch.testing.assert_close(head(x, {}), expected)
+    labels = torch.tensor([0, 2])
+    loss = head.loss(expected, labels, {})
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(expected, labels))
+
+
+def test_one_label_may_be_present_or_not():
+    logits, present = torch.tensor([[0.3], [-2.0]]), torch.tensor([1.0, 0.0])
+    expected = nn.functional.binary_cross_entropy_with_logits(logits[:, 0], present)
+    assert sequence_loss(logits, present, "multi_label_classification") == expected

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lexome.catalog import load, new
+from lexome.checkpoints import read_weights
 from lexome.core import CheckpointError, InputError, UnknownName
 from lexome.formats import Genome
 from lexome.inference.sites import influence, inner_products, site_logits
@@ -193,3 +194,46 @@ def test_parts_that_are_not_built_here_are_refused(tmp_path):
             load(tmp_path)
     with pytest.raises(UnknownName, match="no wiring named 'convent'"):
         new("gpn", wiring="convent")
+
+
+WIRINGS = [
+    {"first_kernel": 5, "rest_kernel": 5},
+    {"wiring": "convnet", "bias": True, "positive": True, "problem": "regression"},
+    {"wiring": "bytenet", "one_hot": False, "bias": False, "problem": "multi_label_classification"},
+]
+
+
+@pytest.mark.parametrize("sizes", WIRINGS, ids=["legacy", "convnet", "bytenet"])
+def test_sequence_classifiers_come_back_from_their_files(sizes, tmp_path):
+    model = new("gpn", head="mean-classifier", width=8, depth=2, classes=3, **sizes).eval()
+    again = load(model.save(tmp_path), device="cpu")
+    assert (again.head_name, again.config) == ("mean-classifier", model.config)
+    names = set(read_weights(tmp_path / "model.safetensors").tensors)
+    assert ("classifier.ln.weight" in names) == ("wiring" in sizes)
+    ids = torch.randint(3, 7, (2, 30), generator=torch.Generator().manual_seed(0))
+    labels = torch.rand(2, 3) if "problem" in sizes else torch.tensor([2, 0])
+    out = model(ids, labels=labels)
+    out.loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    torch.testing.assert_close(again(ids, labels=labels).loss, out.loss)
+
+
+@pytest.mark.parametrize("sizes", WIRINGS, ids=["legacy", "convnet", "bytenet"])
+def test_the_bare_encoder_loads(sizes, tmp_path):
+    model = new("gpn", width=8, depth=2, **sizes).eval()
+    model.head_name, model.head = None, None
+    again = load(model.save(tmp_path), device="cpu")
+    assert again.head is None
+    assert not any(name.startswith("model.") for name in again.published())
+    ids = torch.tensor([[3, 4, 5, 6, 2]])
+    torch.testing.assert_close(again(ids).last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_other_classification_heads_are_refused(tmp_path):
+    new("gpn", wiring="convnet", width=8, depth=2).save(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"classification_head": "lightweight_cnn"})
+    )
+    with pytest.raises(CheckpointError, match="classification_head 'lightweight_cnn', which"):
+        load(tmp_path)

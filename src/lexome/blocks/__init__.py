@@ -18,7 +18,13 @@ from lexome.blocks.causal import (
 )
 from lexome.blocks.convolution import SameConvolution
 from lexome.blocks.disentangled import DisentangledSelfAttention, DistanceTable, bucket
-from lexome.blocks.heads import FirstTokenClassifier, MaskedTokenHead, TokenHead, sequence_loss
+from lexome.blocks.heads import (
+    FirstTokenClassifier,
+    MaskedTokenHead,
+    MeanClassifier,
+    TokenHead,
+    sequence_loss,
+)
 from lexome.blocks.hyena import Hyena, ImplicitFilter, WrappedHyena
 from lexome.blocks.initialise import start_small
 from lexome.blocks.linear import (
@@ -51,6 +57,7 @@ __all__ = [
     "ImplicitFilter",
     "Linear",
     "MaskedTokenHead",
+    "MeanClassifier",
     "MixerBlock",
     "Mlp",
     "ModalFilter",

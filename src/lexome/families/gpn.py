@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexome.blocks import Linear, MaskedTokenHead, SameConvolution, Stack, TokenHead
+from lexome.blocks.heads import MeanClassifier
 from lexome.checkpoints import Family, KeyMap, Layout, Release, Shapes, expect_settings
 from lexome.core import InputError, pick
 from lexome.objectives import masked_token_loss
@@ -55,6 +56,9 @@ class GpnConfig:
     head_transform: bool = True
     dropout: float = 0.0
     init_std: float = 0.02
+    classes: int = 2
+    problem: str | None = None
+    positive: bool = False
 
     def __post_init__(self) -> None:
         legacy = pick("wiring", self.wiring, _WIRINGS) == "legacy"
@@ -228,6 +232,11 @@ def _head(c: GpnConfig, backbone: Gpn) -> nn.Module:
     return TokenHead(c.width, c.vocab_size, loss=masked_token_loss, bias=c.bias)
 
 
+def _classifier(c: GpnConfig, backbone: Gpn) -> MeanClassifier:
+    norm, rest = c.wiring != "legacy", {"positive": c.positive, "problem": c.problem}
+    return MeanClassifier(c.width, c.classes, norm=norm, bias=c.bias, dropout=c.dropout, **rest)
+
+
 def _recognise(raw: Mapping[str, Any]) -> bool:
     return raw.get("model_type") in {"ConvNet", "GPN"}
 
@@ -240,7 +249,12 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
         dilation_double_every=raw.get("dilation_double_every", 1),
         dilation_base=raw.get("dilation_base", 2),
         init_std=raw.get("initializer_range", 0.02),
+        classes=shapes.get("classifier.out_proj.weight", (len(raw.get("id2label") or (0, 1)),))[0],
+        problem=raw.get("problem_type"),
+        positive=raw.get("regression_softplus", False),
     )
+    known = {"hidden_act": ("gelu",), "classification_head": ("standard",)}
+    expect_settings(raw, known, "GPN")
     if raw.get("model_type") == "ConvNet":
         kernel = raw.get("kernel_size", 9)
         return replace(
@@ -273,8 +287,10 @@ def _read_config(raw: Mapping[str, Any], shapes: Shapes) -> GpnConfig:
 
 
 def _write_config(c: GpnConfig) -> dict[str, Any]:
+    labels = {"id2label": {str(i): f"LABEL_{i}" for i in range(c.classes)}}
+    shared = labels | {"problem_type": c.problem, "regression_softplus": c.positive}
     if c.wiring == "legacy":
-        return {
+        return shared | {
             "architectures": ["ConvNetForMaskedLM"],
             "dilation_base": c.dilation_base,
             "dilation_cycle": c.dilation_cycle,
@@ -287,7 +303,7 @@ def _write_config(c: GpnConfig) -> dict[str, Any]:
             "n_layers": c.depth,
             "vocab_size": c.vocab_size,
         }
-    return {
+    return shared | {
         "architectures": ["GPNForMaskedLM"],
         "bias": c.bias,
         "depthwise": c.depthwise,
@@ -324,47 +340,58 @@ def _tokenizer(folder: Path | None, config: GpnConfig) -> Tokenizer:
     return published or LetterTokenizer(LETTERS)
 
 
-LEGACY = KeyMap(
-    rename={
-        "model.encoder.{i}.conv.1.{p}": "layers.{i}.conv.conv.{p}",
-        "model.encoder.{i}.conv.4.{p}": "layers.{i}.conv_norm.{p}",
-        "model.encoder.{i}.ffn.0.{p}": "layers.{i}.mlp.{p}",
-        "model.encoder.{i}.ffn.2.{p}": "layers.{i}.mlp_norm.{p}",
-        "cls.decoder.0.{p}": "head.dense.{p}",
-        "cls.decoder.2.{p}": "head.norm.{p}",
-        "cls.decoder.3.{p}": "head.decoder.{p}",
-    }
-)
+_LEGACY = {
+    "model.encoder.{i}.conv.1.{p}": "layers.{i}.conv.conv.{p}",
+    "model.encoder.{i}.conv.4.{p}": "layers.{i}.conv_norm.{p}",
+    "model.encoder.{i}.ffn.0.{p}": "layers.{i}.mlp.{p}",
+    "model.encoder.{i}.ffn.2.{p}": "layers.{i}.mlp_norm.{p}",
+}
+_LEGACY_MASKED = {
+    "cls.decoder.0.{p}": "head.dense.{p}",
+    "cls.decoder.2.{p}": "head.norm.{p}",
+    "cls.decoder.3.{p}": "head.decoder.{p}",
+}
 _ENDS = {
     "model.embeddings.word_embeddings.weight": "embed.weight",
     "model.ln_f.{p}": "norm.{p}",
+}
+_L = "model.encoder.layer.{i}"
+_CONVNET = _ENDS | {
+    f"{_L}.conv.0.{{p}}": "layers.{i}.conv_norm.{p}",
+    f"{_L}.conv.2.{{p}}": "layers.{i}.conv.conv.{p}",
+    f"{_L}.conv.5.{{p}}": "layers.{i}.mix.{p}",
+    f"{_L}.ffn.0.{{p}}": "layers.{i}.mlp_norm.{p}",
+    f"{_L}.ffn.1.{{p}}": "layers.{i}.up.{p}",
+    f"{_L}.ffn.3.{{p}}": "layers.{i}.down.{p}",
+}
+_BYTENET = _ENDS | {
+    f"{_L}.layer.0.{{p}}": "layers.{i}.narrow_norm.{p}",
+    f"{_L}.layer.2.{{p}}": "layers.{i}.narrow.{p}",
+    f"{_L}.layer.3.{{p}}": "layers.{i}.conv_norm.{p}",
+    f"{_L}.layer.6.{{p}}": "layers.{i}.conv.conv.{p}",
+    f"{_L}.layer.8.{{p}}": "layers.{i}.widen_norm.{p}",
+    f"{_L}.layer.10.{{p}}": "layers.{i}.widen.{p}",
+}
+_MASKED = {
     "cls.transform.0.{p}": "head.dense.{p}",
     "cls.transform.2.{p}": "head.norm.{p}",
     "cls.decoder.{p}": "head.decoder.{p}",
 }
-_L = "model.encoder.layer.{i}"
-CONVNET = KeyMap(
-    rename=_ENDS
-    | {
-        f"{_L}.conv.0.{{p}}": "layers.{i}.conv_norm.{p}",
-        f"{_L}.conv.2.{{p}}": "layers.{i}.conv.conv.{p}",
-        f"{_L}.conv.5.{{p}}": "layers.{i}.mix.{p}",
-        f"{_L}.ffn.0.{{p}}": "layers.{i}.mlp_norm.{p}",
-        f"{_L}.ffn.1.{{p}}": "layers.{i}.up.{p}",
-        f"{_L}.ffn.3.{{p}}": "layers.{i}.down.{p}",
-    }
-)
-BYTENET = KeyMap(
-    rename=_ENDS
-    | {
-        f"{_L}.layer.0.{{p}}": "layers.{i}.narrow_norm.{p}",
-        f"{_L}.layer.2.{{p}}": "layers.{i}.narrow.{p}",
-        f"{_L}.layer.3.{{p}}": "layers.{i}.conv_norm.{p}",
-        f"{_L}.layer.6.{{p}}": "layers.{i}.conv.conv.{p}",
-        f"{_L}.layer.8.{{p}}": "layers.{i}.widen_norm.{p}",
-        f"{_L}.layer.10.{{p}}": "layers.{i}.widen.{p}",
-    }
-)
+_CLASSES = {
+    "classifier.ln.{p}": "head.norm.{p}",
+    "classifier.dense.{p}": "head.dense.{p}",
+    "classifier.out_proj.{p}": "head.classifier.{p}",
+}
+
+
+def _layouts(name: str, encoder: dict[str, str], masked: dict[str, str]) -> tuple[Layout, ...]:
+    heads = {"": (masked, "masked"), "-classifier": (_CLASSES, "mean-classifier")}
+    forms = [
+        Layout(name=name + end, keys=KeyMap(rename=encoder | keys), head=head)
+        for end, (keys, head) in heads.items()
+    ]
+    return (*forms, Layout(name=f"{name}-encoder", keys=KeyMap(rename=encoder).without("model.")))
+
 
 FAMILY = Family(
     name="gpn",
@@ -376,11 +403,11 @@ FAMILY = Family(
     read_config=_read_config,
     write_config=_write_config,
     backbone=Gpn,
-    heads={"masked": _head},
+    heads={"masked": _head, "mean-classifier": _classifier},
     layouts=(
-        Layout(name="legacy", keys=LEGACY, head="masked"),
-        Layout(name="convnet", keys=CONVNET, head="masked"),
-        Layout(name="bytenet", keys=BYTENET, head="masked"),
+        *_layouts("legacy", _LEGACY, _LEGACY_MASKED),
+        *_layouts("convnet", _CONVNET, _MASKED),
+        *_layouts("bytenet", _BYTENET, _MASKED),
     ),
     tokenizer=_tokenizer,
     releases=(
