@@ -150,6 +150,8 @@ def test_what_is_done_is_not_done_again_and_budgets_can_be_added(study, plan, mo
     added = run_scaling(more, lambda line: None, progress=False)
     assert trained == [3]
     assert added.results[0] == next(r for r in study.results if r.family == "hyenadna")
+    assert set(added.results) > set(study.results)  # what earlier calls did is shown too
+    assert len(added.results) == len(study.results) + 1
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ def test_the_same_run_may_claim_its_folder_again(run):
     run.claim(ASKED, resume=True)
 
 
+def test_a_run_knows_what_was_asked_of_it(run):
+    assert run.asked() == {"steps": 10, "betas": [0.9, 0.98], "sizes": {"width": 8}}
+
+
 def test_a_setting_that_json_does_not_know_is_the_same_again(tmp_path):
     run = Run(tmp_path)
     run.claim(ASKED | {"largest": float("inf")}, resume=True)

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from lexome.tasks.power_law import PowerLaw, fit_power_law
 from lexome.tasks.study_folder import claim_study, share_letters, write_study
 from lexome.training.letters import Letters, encode_letters
 from lexome.training.pretraining import Pretraining, pretrain
+from lexome.training.runs import Run
 from lexome.training.windows import split, subtracted
 
 TOLERANCE = 0.03
@@ -337,7 +339,8 @@ def run_scaling(
 ) -> Scaling:
     """Train every family at every size, budget and learning rate, and measure.
 
-    What was done before in the same folder is not done again; a training that was killed goes on.
+    What was done before in the same folder is not done again, and stands in the results even if
+    this plan does not name it; a training that was killed goes on.
 
     Parameters
     ----------
@@ -382,10 +385,11 @@ def run_scaling(
     )
     results: list[ScalingResult] = []
     study: Scaling | None = None
-    for family, size, tokens, rate in _jobs(plan, results):
+    for family, size, tokens, rate in chain(_jobs(plan, results), _done_before(plan, results)):
         say(f"{families()[family].title}, {size:,} parameters, {tokens:,} tokens, rate {rate:g}")
         folder = plan.out / family / str(size) / f"{tokens}-{rate:g}"
-        run = _train(plan, folder, family, solved[family, size], tokens, rate, progress=progress)
+        sizes = solved.get((family, size)) or solve_shape(family, size, plan.length_bp)
+        run = _train(plan, folder, family, sizes, tokens, rate, progress=progress)
         results.append(_result(plan, run, family, size, rate))
         study = Scaling(
             out=plan.out,
@@ -450,6 +454,21 @@ def _jobs(
                     rates = (best, *([max(lower)] if lower else []))
                 for rate in rates:
                     yield family, size, tokens, rate
+
+
+def _done_before(
+    plan: ScalingPlan, results: Sequence[ScalingResult]
+) -> Iterator[tuple[str, int, int, float]]:
+    """Yield what earlier calls have trained to the end in the same folder, and this one not."""
+    step = plan.batch_size * plan.length_bp
+    trained = {(r.family, r.size, r.tokens, r.learning_rate) for r in results}
+    for folder in sorted(plan.out.glob("*/*/*-*")):
+        run = Run(folder)
+        if run.result() is not None:
+            family, size = folder.parts[-3], int(folder.parts[-2])
+            tokens, rate = int(folder.name.partition("-")[0]), run.asked()["learning_rate"]
+            if (family, size, tokens // step * step, rate) not in trained:
+                yield family, size, tokens, rate
 
 
 def _texts(letters: Letters, spans: np.ndarray) -> Iterator[str]:

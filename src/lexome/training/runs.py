@@ -213,6 +213,10 @@ class Run:
         """Write down that the run is done, and what came out."""
         write_json(self._result, result)
 
+    def asked(self) -> dict[str, Any]:
+        """Return what was asked of the run that claimed the folder."""
+        return json.loads(self._asked.read_text(encoding="utf-8"))
+
     def result(self) -> dict[str, Any] | None:
         """Return what came out, None while the run is not done."""
         if not self._result.is_file():
