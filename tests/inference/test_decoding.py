@@ -86,7 +86,8 @@ def assert_same(made, expected):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_trying_ahead_changes_nothing(model, options, one_by_one, passes):
+def test_trying_ahead_changes_nothing(model, options, one_by_one, passes, monkeypatch):
+    monkeypatch.setattr(decoding, "_free_rows", lambda model: 12)
     options = {"length": 70, **options}
     expected = one_by_one(model, PROMPTS, **options)
     plain = len(passes)
@@ -109,6 +110,17 @@ def test_many_rows_go_one_by_one(passes):
     passes.clear()
     generate(make("evo"), ["ACGT"], length=6, samples=4, letters="ACGT")
     assert passes == [4, 5, 5, 1]
+
+
+@pytest.mark.parametrize(("name", "rows", "tried"), [("mamba", 1, True), ("mamba", 2, False)])
+def test_few_choices_have_states_of_their_own(name, rows, tried, passes):
+    generate(make(name), ["ACGT"], length=5, samples=rows, letters="ACGT")
+    assert passes == ([4, 5, 5] if tried else [4, 1, 1, 1, 1])
+
+
+def test_choices_with_large_states_are_not_tried(passes):
+    generate(make("mamba 2"), ["ACGT"], length=5, letters="ACGT")
+    assert passes == [4, 1, 1, 1, 1]
 
 
 def test_a_token_that_was_not_tried_costs_nothing_but_its_pass(one_by_one, passes):

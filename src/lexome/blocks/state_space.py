@@ -9,7 +9,7 @@ G groups, D width.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,8 @@ def selective_scan(
     -------
     Outputs (B, L, I) and the states after the last token (B, I, N).
     """
+    if u_BLI.shape[1] == 1:
+        return _selective_step(u_BLI, dt_BLI, rate_IN, into_BLN, out_BLN, state_BIN)
     step = max(1, _CACHED // state_BIN.numel())
     outputs = []
     inputs = (x.transpose(0, 1).split(step) for x in (u_BLI, dt_BLI, into_BLN, out_BLN))
@@ -120,6 +122,21 @@ def selective_scan(
             outputs.append((states_TBIN @ out_TBN[..., None])[..., 0])
             state_BIN = states_TBIN[-1]
     return torch.cat(outputs).transpose(0, 1), state_BIN
+
+
+def _selective_step(
+    u_B1I: Tensor,
+    dt_B1I: Tensor,
+    rate_IN: Tensor,
+    into_B1N: Tensor,
+    out_B1N: Tensor,
+    state_BIN: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run `selective_scan` for one token, in as few operations as there can be."""
+    with without_autocast(u_B1I):
+        decay_BIN = (dt_B1I.mT * rate_IN).exp()
+        state_BIN = torch.addcmul(decay_BIN * state_BIN, (dt_B1I * u_B1I).mT, into_B1N)
+        return (state_BIN @ out_B1N.mT).mT, state_BIN
 
 
 def paired_scan(
@@ -152,6 +169,8 @@ def paired_scan(
     -------
     Outputs (B, L, H, P) and the states after the last token (B, H, P, N).
     """
+    if u_BLHP.shape[1] == 1:
+        return _paired_step(u_BLHP, dt_BLH, rate_H, into_BLGN, out_BLGN, state_BHPN)
     repeats = u_BLHP.shape[2] // into_BLGN.shape[2]
     outputs = []
     inputs = (x.split(_STRETCH, dim=1) for x in (u_BLHP, dt_BLH, into_BLGN, out_BLGN))
@@ -171,6 +190,26 @@ def paired_scan(
             left_BHT1 = (decayed_BHT[..., -1:] - decayed_BHT).exp().float()[..., None]
             state_BHPN = kept_BHT1[..., -1:, :] * state_BHPN + (u_BHTP * left_BHT1).mT @ into_BHTN
     return torch.cat(outputs, 1), state_BHPN
+
+
+def _paired_step(
+    u_B1HP: Tensor,
+    dt_B1H: Tensor,
+    rate_H: Tensor,
+    into_B1GN: Tensor,
+    out_B1GN: Tensor,
+    state_BHPN: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run `paired_scan` for one token, in as few operations as there can be."""
+    groups = into_B1GN.shape[2], -1
+    with without_autocast(u_B1HP):
+        decay_BH = (dt_B1H * rate_H).exp()[:, 0]
+        fed_BGKP = (u_B1HP * dt_B1H[..., None])[:, 0].unflatten(1, groups)  # K: heads of a group
+        drive_BHPN = (fed_BGKP[..., None] * into_B1GN[:, 0, :, None, None]).flatten(1, 2)
+        state_BHPN = torch.addcmul(drive_BHPN, decay_BH[..., None, None], state_BHPN)
+        read_BGN1 = out_B1GN[:, 0, :, :, None]
+        y_BGK = state_BHPN.unflatten(1, groups).flatten(2, 3) @ read_BGN1
+        return y_BGK.view_as(u_B1HP), state_BHPN
 
 
 class StateSpace(nn.Module):
@@ -204,6 +243,8 @@ def step_bias(count: int) -> Tensor:
 class _Mixer(nn.Module):
     """What both Mambas do before their state space: a short causal convolution with memory."""
 
+    row_axes: ClassVar = {"raw": 0, "state": 0}  # of what the cache remembers
+
     def __init__(
         self,
         width: int,
@@ -227,8 +268,9 @@ class _Mixer(nn.Module):
     def keep(self, cache: DecodeCache, choice_B: Tensor) -> None:
         """Remember a choice of the last call."""
         row_B = torch.arange(len(choice_B), device=choice_B.device) * cache.choices + choice_B
-        kept = {name: x.index_select(0, row_B) for name, x in cache.ahead(self).items()}
-        cache.slot(self).update(kept)
+        ahead = cache.ahead(self)
+        for name in self.row_axes:
+            cache.slot(self)[name] = ahead[name].index_select(0, row_B)
 
     def _mix(self, projected_BLC: Tensor, past: Past) -> Tensor:
         """Mix what comes from the first projection, up to the last."""
@@ -240,7 +282,7 @@ class _Mixer(nn.Module):
             return self._flow(projected_BLC, past.mask_BL, slot)
         next_B1I = self._flow(projected_BLC[:, :1], None, slot)
         ahead = cache.ahead(self)
-        ahead.update({name: x.repeat_interleave(L - 1, 0) for name, x in slot.items()})
+        ahead.update({name: slot[name].repeat_interleave(L - 1, 0) for name in self.row_axes})
         choices_BNI = self._flow(projected_BLC[:, 1:].flatten(0, 1)[:, None], None, ahead)
         return torch.cat([next_B1I, choices_BNI.unflatten(0, (-1, L - 1))[:, :, 0]], 1)
 
@@ -257,19 +299,24 @@ class _Mixer(nn.Module):
         mask_BL1 = None if mask_BL is None else mask_BL[..., None].to(x_BLC.dtype)
         if mask_BL1 is not None:
             x_BLC = x_BLC * mask_BL1
+        weight_CT, bias_C = self.conv.weight[:, 0].float(), self.conv.bias
+        bias_C = weight_CT.new_zeros(1) if bias_C is None else bias_C.float()
         if "raw" in slot:
             x_BLC = torch.cat([slot["raw"], x_BLC], 1)
+        if x_BLC.shape[1] == taps and L == 1 and mask_BL1 is None:
+            slot["raw"] = x_BLC[:, 1:]
+            return F.silu((x_BLC * weight_CT.T).sum(1, keepdim=True) + bias_C)
         missing = taps - 1 - x_BLC.shape[1]  # where negative, the beginning is cut off
         slot["raw"] = F.pad(x_BLC, (0, 0, missing, 0))
-        weight, bias = self.conv.weight[:, 0].float(), self.conv.bias
-        bias = weight.new_zeros(()) if bias is None else bias.float()[:, None]
-        y_BCL = short_convolution(x_BLC.transpose(1, 2), weight, bias)
+        y_BCL = short_convolution(x_BLC.transpose(1, 2), weight_CT, bias_C[:, None])
         y_BLC = F.silu(y_BCL.transpose(1, 2)[:, -L:])
         return y_BLC if mask_BL1 is None else y_BLC * mask_BL1
 
 
 class SelectiveMixer(_Mixer):
     """Mamba-1: gate * state space of a short convolution, whose rates of flow the tokens choose.
+
+    Every choice of a cache has a state of its own, so that few cost less than they save.
 
     Parameters
     ----------
@@ -280,6 +327,8 @@ class SelectiveMixer(_Mixer):
     bias, conv_bias
         Whether the projections into and out of it have one, and whether the convolution has.
     """
+
+    free_rows: ClassVar = 3
 
     def __init__(
         self,
@@ -333,6 +382,8 @@ class GroupedNorm(nn.Module):
 class PairedMixer(_Mixer):
     """Mamba-2: heads of channels that decay alike, a gated norm before the way out.
 
+    States are large: a choice of a cache, which has one of its own, costs more than it saves.
+
     Parameters
     ----------
     width, heads, head_width, states, groups, taps
@@ -344,6 +395,8 @@ class PairedMixer(_Mixer):
     bias, conv_bias
         Whether the projections into and out of it have one, and whether the convolution has.
     """
+
+    free_rows: ClassVar = 0
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from lexome.tokenizers import Tokenizer
 
 _FEW = 8  # tokens of which all are tried ahead
 _LETTERS = frozenset("ACGT")  # those tried ahead where there are more
-_FREE_ROWS = 12  # that a pass takes in addition for less than another pass would cost
+_FREE_ROWS = 12  # that a pass takes along for less than another pass would cost
 _PATIENCE = 4  # misses more than hits until nothing is tried ahead any more
 _WORTH_PACKING = 64  # tokens of a row, so that bringing weights into another order pays
 
@@ -65,7 +65,7 @@ class Decoder:
         self._model, self._inputs = model, inputs
         ids_BL = inputs["input_ids"]
         choices = _likely(tokenizer_of(model), allowed)
-        if len(ids_BL) * (len(choices) - 1) > _FREE_ROWS:
+        if len(ids_BL) * (len(choices) - 1) > _free_rows(model):
             choices = []
         self._cache = DecodeCache(ids_BL.shape[1] + steps, choices=len(choices))
         self._row_B = torch.arange(len(ids_BL), device=ids_BL.device)
@@ -100,6 +100,11 @@ class Decoder:
         if ids_BL.shape[1] > 1:
             self._ahead_BNV = scores_BLV[:, 1:]
         return scores_BLV[:, 0]
+
+
+def _free_rows(model: Model) -> int:
+    """Return how many rows a pass takes along; mixers may say that they take fewer."""
+    return min(getattr(module, "free_rows", _FREE_ROWS) for module in model.backbone.modules())
 
 
 def _likely(tokenizer: Tokenizer, allowed: Sequence[int]) -> list[int]:
