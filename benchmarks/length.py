@@ -42,9 +42,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "evo": {"width": 128, "depth": 4, "heads": 4, "mlp_width": 352, "attention_layers": (2,)},
 }
 LONGEST = {"evo": (32_000, 131_072)}  # what is worth the time, and in full
-SIZES: dict[str, dict[str, Any]] = {  # of releases, but for the length and the random weights
+SIZES: dict[str, dict[str, Any]] = {  # of two releases, and one that carries a state
     "hyenadna-tiny": {"width": 128, "mlp_width": 512, "depth": 2},
     "hyenadna-small": {"width": 256, "mlp_width": 1024, "depth": 4},
+    "mamba-128": {"width": 128, "depth": 4},
 }
 TASKS: dict[str, Callable[[Model, list[str]], object]] = {
     "likelihood": lambda model, texts: score_sequences(model, texts, progress=False),
@@ -57,10 +58,10 @@ GENES = 4
 ROUNDS = 2
 
 
-def build(family: str, length: int) -> Model:
+def build(family: str, length: int, sizes: dict[str, Any] | None = None) -> Model:
     """Make a model with random weights."""
     own: dict[str, Any] = {"length": length + 2} if family == "hyenadna" else {}
-    return new(family, **MODELS[family], **own).eval()
+    return new(family, **(sizes or MODELS[family]), **own).eval()
 
 
 def text(length: int, seed: int = 0) -> str:
@@ -109,7 +110,7 @@ def megabase(folder: Path) -> None:
     fasta = folder / "megabase.fa"
     write_fasta(fasta, [SequenceRecord("ecoli", genome.upper())])
     for name, sizes in SIZES.items():
-        new("hyenadna", **sizes, length=length + 2).save(folder / name)
+        build(name.partition("-")[0], length, sizes).save(folder / name)
         for task, suffix in (("embed", "npz"), ("likelihood", "tsv")):
             out = folder / f"{name}.{suffix}"
             run = [Path(sys.executable).with_name("lexome"), task, folder / name, fasta]
@@ -120,7 +121,7 @@ def megabase(folder: Path) -> None:
                 raise SystemExit(f"lexome {task} ended with {os.waitstatus_to_exitcode(status)}")
             print(
                 f"lexome {task} {name}, {length:,} bases: processor "
-                f"{spent.ru_utime + spent.ru_stime:.0f} s, memory {spent.ru_maxrss / 1e6:.1f} GB",
+                f"{spent.ru_utime + spent.ru_stime:.0f} s, memory {spent.ru_maxrss * 1024 / 1e9:.1f} GB",
                 flush=True,
             )
 
