@@ -119,9 +119,10 @@ def megabase(folder: Path) -> None:
             _, status, spent = os.wait4(process.pid, 0)
             if status:
                 raise SystemExit(f"lexome {task} ended with {os.waitstatus_to_exitcode(status)}")
+            seconds, gigabytes = spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024 / 1e9
             print(
-                f"lexome {task} {name}, {length:,} bases: processor "
-                f"{spent.ru_utime + spent.ru_stime:.0f} s, memory {spent.ru_maxrss * 1024 / 1e9:.1f} GB",
+                f"lexome {task} {name}, {length:,} bases: processor {seconds:.0f} s, "
+                f"memory {gigabytes:.1f} GB",
                 flush=True,
             )
 
