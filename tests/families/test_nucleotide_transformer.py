@@ -211,3 +211,34 @@ def test_other_ids_of_special_tokens_are_refused(tmp_path):
         config.write_text(json.dumps(raw | {name: 0}))
         with pytest.raises(CheckpointError, match=f"{name} 0, which is not known here"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [({"eos_token": None}, []), ({"eos_token": "<eos>"}, [4]), ({}, [4]), (None, [])],
+)
+def test_inputs_end_as_the_tokenizers_settings_say(settings, ends, tmp_path):
+    """The authors' class appends <eos> unless told not to; all releases tell it."""
+    new("nucleotide_transformer", **SIZES, **V2).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load(tmp_path, device="cpu").tokenizer
+    assert tokenizer(["ATA"])["input_ids"].tolist() == [[3, 10, *ends]]
+
+
+def test_v1_has_no_token_for_an_end(tmp_path):
+    new("nucleotide_transformer", **SIZES, **V1).save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert load(tmp_path, device="cpu").tokenizer.suffix == ()
+
+
+def test_the_order_of_a_fast_tokenizers_words_is_kept(tmp_path):
+    new("nucleotide_transformer", **SIZES, **V2).save(tmp_path)
+    words = (tmp_path / "vocab.txt").read_text().translate(str.maketrans("AT", "TA")).split()
+    (tmp_path / "vocab.txt").unlink()
+    vocabulary = {word: i for i, word in enumerate(words)}
+    content = {"model": {"type": "WordLevel", "vocab": vocabulary}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    ids = load(tmp_path, device="cpu").tokenizer(["TTTA"])["input_ids"].tolist()
+    assert ids == [[3, vocabulary["TTT"], vocabulary["A"]]] == [[3, 6, 71]]

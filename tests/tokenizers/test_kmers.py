@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lexome.core import FormatError, InputError
-from lexome.tokenizers import KmerPreset, KmerTokenizer, read_kmers
+from lexome.tokenizers import KmerPreset, KmerTokenizer, find_kmers, read_kmers
 from lexome.tokenizers.kmers import kmer_codes
 
 
@@ -146,3 +147,36 @@ def test_a_list_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FormatError, match="no text"):
         read_kmers(tmp_path / "vocab.txt")
+
+
+def test_words_are_read_from_a_fast_tokenizers_file_too(tmp_path):
+    words = ["[PAD]", "[UNK]", *map("".join, product("GCTA", repeat=2)), "N"]
+    ids = {word: i for i, word in enumerate(words)}
+    path = tmp_path / "tokenizer.json"
+    added = [{"content": word, "id": ids.pop(word)} for word in words[:2]]
+    path.write_text(json.dumps({"model": {"vocab": ids}, "added_tokens": added}))
+    assert find_kmers(tmp_path) == path
+    found = read_kmers(path)
+    assert (found.specials, found.letters, found.k) == (("[PAD]", "[UNK]"), "GCTA", 2)
+    assert found.rest == ("N",)
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    assert find_kmers(tmp_path) == tmp_path / "vocab.txt"
+    assert read_kmers(tmp_path / "vocab.txt") == found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"model": {"vocab": [["A", 0.1]]}}',
+        '{"model": {"vocab": {"A": 0, "C": 2}}}',
+    ],
+)
+def test_other_tokenizers_do_not_count_through_kmers(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(FormatError, match=r"tokenizer\.json"):
+        read_kmers(path)
+    assert find_kmers(None) is None

@@ -47,7 +47,7 @@ from lexome.checkpoints import (
 )
 from lexome.core import CheckpointError, InputError, pick
 from lexome.objectives import masked_token_loss
-from lexome.tokenizers import KmerPreset, KmerTokenizer, KmerVocabulary, read_kmers
+from lexome.tokenizers import KmerPreset, KmerTokenizer, KmerVocabulary, find_kmers, read_kmers
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS = 512  # the tokenizers' limit, and the length of a piece
@@ -312,8 +312,7 @@ def _write_config(c: DnaBertConfig) -> dict[str, Any]:
 
 
 def _tokenizer(folder: Path | None, c: DnaBertConfig) -> KmerTokenizer:
-    path = folder / "vocab.txt" if folder else None
-    if path is not None and path.is_file():
+    if (path := find_kmers(folder)) is not None:
         words = read_kmers(path)
     else:
         k = next(k for k in range(1, 12) if c.vocab_size <= len(SPECIALS) + 4**k)

@@ -42,6 +42,7 @@ from lexome.checkpoints import (
     Release,
     Shapes,
     expect_settings,
+    read_json,
     read_sizes,
     write_sizes,
 )
@@ -52,6 +53,7 @@ from lexome.tokenizers import (
     KmerLetterTokenizer,
     KmerVocabulary,
     Tokenizer,
+    find_kmers,
     read_kmers,
 )
 
@@ -238,8 +240,7 @@ def _write_config(c: NucleotideTransformerConfig) -> dict[str, Any]:
 
 def _tokenizer(folder: Path | None, c: NucleotideTransformerConfig) -> Tokenizer:
     specials = SPECIALS[c.wiring]
-    path = folder / "vocab.txt" if folder else None
-    if path is not None and path.is_file():
+    if (path := find_kmers(folder)) is not None:
         words = read_kmers(path)
     else:
         k = _kmer_size(c.vocab_size, c.wiring) or 0
@@ -257,10 +258,22 @@ def _tokenizer(folder: Path | None, c: NucleotideTransformerConfig) -> Tokenizer
             k=words.k,
             letters=words.letters,
             specials=specials,
+            layout="<cls> {sequence} <eos>" if _ends(folder, specials) else "<cls> {sequence}",
             singles=words.rest,
             max_tokens=_context(c),
         )
     )
+
+
+def _ends(folder: Path | None, specials: tuple[str, ...]) -> bool:
+    """Say whether inputs end in ``<eos>``: where the tokenizer's settings do not rule it out.
+
+    They do in all releases; the authors' class appends it wherever the vocabulary has it.
+    """
+    path = folder / "tokenizer_config.json" if folder else None
+    if "<eos>" not in specials or path is None or not path.is_file():
+        return False
+    return bool(read_json(path).get("eos_token", "<eos>"))
 
 
 def _context(c: NucleotideTransformerConfig) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,15 @@ class KmerVocabulary:
         return len(self.specials) + 4**self.k + len(self.rest)
 
 
+def find_kmers(folder: Path | None) -> Path | None:
+    """Return the file of a release folder that lists its k-mers; None where it has none."""
+    names = ("vocab.txt", "tokenizer.json")  # slow tokenizers save the first, fast ones the second
+    paths = [folder / name for name in names] if folder else []
+    return next((path for path in paths if path.is_file()), None)
+
+
 def read_kmers(path: Path) -> KmerVocabulary:
-    """Read a ``vocab.txt``: special tokens, all k-mers counted through, perhaps more.
+    """Read a ``vocab.txt`` or ``tokenizer.json``: special tokens, all k-mers in order, and more.
 
     Raises
     ------
@@ -100,8 +108,9 @@ def read_kmers(path: Path) -> KmerVocabulary:
         If the words are not those.
     """
     try:
-        words = tuple(path.read_text(encoding="utf-8").splitlines())
-    except UnicodeDecodeError as error:
+        text = path.read_text(encoding="utf-8")
+        words = _words_of(json.loads(text)) if path.suffix == ".json" else tuple(text.splitlines())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FormatError(
             path, f"is no text ({error}). Get it from the publisher again."
         ) from error
@@ -117,6 +126,16 @@ def read_kmers(path: Path) -> KmerVocabulary:
             "Get the publisher's file.",
         )
     return KmerVocabulary(specials=words[:first], letters=letters, k=k, rest=words[stop:])
+
+
+def _words_of(content: Any) -> tuple[str, ...]:
+    """Return the words of a ``tokenizer.json`` in the order of their ids; none if it has gaps."""
+    content = content if isinstance(content, dict) else {}
+    vocabulary = (content.get("model") or {}).get("vocab")
+    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {}
+    ids |= {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+    words = tuple(sorted(ids, key=ids.__getitem__))
+    return words if [ids[word] for word in words] == list(range(len(words))) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
