@@ -89,6 +89,8 @@ def test_a_lone_dash_is_a_value(tokens):
         ("both_strands is for variants; name both_strands.fa", None),
         ("'both_strands' is no column, nor a/both_strands", None),
         ("no_such=True is no argument", "no_such=True is no argument"),
+        ("score(batch=1, source='a')", "score(batch=1, source='a')"),
+        ("expect less (give batch=)", "expect less (give --batch)"),
     ],
 )
 def test_errors_name_flags(message, in_a_shell):

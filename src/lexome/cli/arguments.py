@@ -103,6 +103,8 @@ def in_flags(message: str, function: Callable[..., object]) -> str:
     """
 
     def flag(found: re.Match[str]) -> str:
+        if found["name"] is None:  # a call, which is Python's
+            return found[0]
         name, value = found["name"].replace("_", "-"), found["value"]
         match value:
             case "True":
@@ -117,7 +119,7 @@ def in_flags(message: str, function: Callable[..., object]) -> str:
     names = "|".join(sorted(inspect.signature(function).parameters, key=len, reverse=True))
     value = r"""'[^']*'|"[^"]*"|[\w+]*(?:[.-]\w+)*"""
     argument = rf"""(?<![\w./'"=-])(?P<name>{names})(?:=(?P<value>{value})|(?![\w/'"(=]|\.\w))"""
-    return re.sub(argument, flag, message) if names else message
+    return re.sub(rf"\w\([^()]*\)|{argument}", flag, message) if names else message
 
 
 def shell_type(annotation: Any) -> Any:
