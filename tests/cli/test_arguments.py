@@ -89,7 +89,8 @@ def test_a_lone_dash_is_a_value(tokens):
         ("both_strands is for variants; name both_strands.fa", None),
         ("'both_strands' is no column, nor a/both_strands", None),
         ("no_such=True is no argument", "no_such=True is no argument"),
-        ("score(batch=1, source='a')", "score(batch=1, source='a')"),
+        ("other(batch=1, source='a')", "other(batch=1, source='a')"),
+        ("score(..., layers=[1, 2], source='a')", "lexome score ... --layers 1 2 --source a"),
         ("expect less (give batch=)", "expect less (give --batch)"),
     ],
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CONFIG = "config"  # the one option every command has beside its function's parameters
 _STDIN = "\0-"  # what cyclopts reads instead of a lone dash, which it takes for an option
 
+_QUOTES = r"[\[\]'\"]|,(?= )"  # what Python writes around and between words
 _SCALARS = {str, int, float, bool, Path, NoneType}
 _LISTS = {list, Sequence, Iterable, Collection}
 
@@ -103,8 +104,8 @@ def in_flags(message: str, function: Callable[..., object]) -> str:
     """
 
     def flag(found: re.Match[str]) -> str:
-        if found["name"] is None:  # a call, which is Python's
-            return found[0]
+        if found["name"] is None:
+            return _as_command(found[0], function.__name__)
         name, value = found["name"].replace("_", "-"), found["value"]
         match value:
             case "True":
@@ -119,7 +120,28 @@ def in_flags(message: str, function: Callable[..., object]) -> str:
     names = "|".join(sorted(inspect.signature(function).parameters, key=len, reverse=True))
     value = r"""'[^']*'|"[^"]*"|[\w+]*(?:[.-]\w+)*"""
     argument = rf"""(?<![\w./'"=-])(?P<name>{names})(?:=(?P<value>{value})|(?![\w/'"(=]|\.\w))"""
-    return re.sub(rf"\w\([^()]*\)|{argument}", flag, message) if names else message
+    return re.sub(rf"\w+\([^()]*\)|{argument}", flag, message) if names else message
+
+
+def _as_command(call: str, name: str) -> str:
+    """Turn a call of a command's own function into a line for the shell; others stay.
+
+    Examples
+    --------
+    >>> _as_command("pretrain(..., fasta=['a.fa'], out='run')", "pretrain")
+    'lexome pretrain ... --fasta a.fa --out run'
+    """
+    called, _, inside = call.removesuffix(")").partition("(")
+    if called != name:
+        return call
+    arguments = re.findall(r"(?:(\w+)=)?(\[[^\]]*\]|[^,\s]+)", inside)
+    words = (
+        f"--{key.replace('_', '-')} {re.sub(_QUOTES, '', value)}"
+        if key
+        else re.sub(_QUOTES, "", value)
+        for key, value in arguments
+    )
+    return " ".join([f"lexome {name.replace('_', '-')}", *words])
 
 
 def shell_type(annotation: Any) -> Any:
