@@ -59,6 +59,22 @@ class SameConvolution(nn.Conv1d):
             and not torch.compiler.is_compiling()
         )
 
+    def cpu_bytes(self, dtype: torch.dtype) -> tuple[int, int]:
+        """Return how much the short cut keeps on a CPU, and works in, for weights of this type."""
+        if (
+            dtype is not torch.float32
+            or self.groups != 1
+            or self.kernel_size[0] not in {5, 7, 9}
+            or self.in_channels < _FEWEST_CHANNELS
+        ):
+            return 0, 0
+        forth, _, back = _transforms(self.kernel_size[0])
+        (points, inputs), outputs = forth.shape, len(back)
+        kept = points * self.weight.shape[0] * self.weight.shape[1]
+        # Inputs, points, products twice, outputs; up to half of the tiles' tokens are padding.
+        working = 2 * _TOKENS * self.in_channels * (inputs + 3 * points + outputs) // outputs
+        return 4 * kept, 4 * working
+
     def _by_points(self, x_BLD: Tensor) -> Tensor:
         (K,), (step,) = self.kernel_size, self.dilation
         forth, _, back = (m.to(x_BLD) for m in _transforms(K))

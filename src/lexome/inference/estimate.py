@@ -2,14 +2,16 @@
 
 The model runs on tensors that have shapes and no numbers, and every allocation and release is
 counted, so that the estimate follows the code of each family. What libraries take for themselves
-(workspaces of convolutions and Fourier transforms, the driver) is not seen; `RESERVED_BYTES` and
-`USABLE` leave room for it.
+(workspaces of convolutions and Fourier transforms, the driver) and what the allocator keeps of
+small freed tensors is not seen; `RESERVED_BYTES` and `USABLE` leave room for it. All tokens are
+counted at a time, as on a GPU. On a CPU many steps take few tokens at a time, so that the estimate
+errs on the high side there, by up to three times for families with wide layers.
 """
 
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -153,28 +155,26 @@ class Estimate:
         {tokens: peak bytes of one sequence beside the weights}.
     context
         The model's limit in tokens; None for none.
+    shared
+        {tokens: how much of it any number of equally long sequences share}, such as filters.
+    cpu_bytes
+        What convolutions keep and work in besides on a CPU, whatever the sequences.
     """
 
     precision: str
     weight_bytes: int
     measured: Mapping[int, int]
     context: int | None
+    shared: Mapping[int, int] = field(default_factory=dict)
+    cpu_bytes: int = 0
 
     @cached_property
     def _growth(self) -> np.ndarray:
-        """Coefficients a, b, c of a + b tokens + c tokens², none of them negative."""
-        lengths = np.array(list(self.measured), float)[-3:]
-        peaks = np.array(list(self.measured.values()), float)[-3:]
-        for terms in ((0, 1, 2), (0, 1), (1, 2), (1,)):
-            if len(terms) > len(lengths):
-                continue
-            powers = lengths[:, None] ** np.array(terms)
-            found, *_ = np.linalg.lstsq(powers / peaks[:, None], np.ones(len(peaks)), rcond=None)
-            if (found >= -1e-9).all() or terms == (1,):
-                whole = np.zeros(3)
-                whole[list(terms)] = found.clip(min=0)
-                return whole
-        raise AssertionError("the last form always fits")
+        return _grown(self.measured)
+
+    @cached_property
+    def _shared_growth(self) -> np.ndarray:
+        return _grown(self.shared)
 
     def peak(self, tokens: int, rows: int = 1) -> int:
         """Return bytes beside the weights for sequences of so many tokens.
@@ -185,14 +185,19 @@ class Estimate:
         ...          context=None).peak(100, rows=3)
         600
         """
-        known = self.measured.get(tokens)
-        a, b, c = self._growth
-        one = a + b * tokens + c * tokens**2 if known is None else known
-        return round(rows * one)
+        one, shared = self._one(tokens)
+        return round(shared + rows * (one - shared))
+
+    def _one(self, tokens: int) -> tuple[float, float]:
+        """Return bytes for one sequence, and how many of them all sequences share."""
+        powers = np.array([1.0, tokens, tokens**2])
+        one = self.measured.get(tokens, float(self._growth @ powers))
+        shared = self.shared.get(tokens, float(self._shared_growth @ powers))
+        return one, min(shared, one)
 
     def longest(self, memory_bytes: float) -> int:
         """Return the longest sequence that fits a memory, 0 if not even the weights do."""
-        room = memory_bytes * USABLE - RESERVED_BYTES - self.weight_bytes
+        room = self._room(memory_bytes)
         most = self.context or _LONGEST
         if self.peak(most) <= room:
             return most
@@ -204,8 +209,29 @@ class Estimate:
 
     def rows(self, tokens: int, memory_bytes: float) -> int:
         """Return how many sequences of so many tokens fit a memory together."""
-        room = memory_bytes * USABLE - RESERVED_BYTES - self.weight_bytes
-        return max(0, int(room / max(1, self.peak(tokens))))
+        one, shared = self._one(tokens)
+        return max(0, int((self._room(memory_bytes) - shared) / max(1.0, one - shared)))
+
+    def _room(self, memory_bytes: float) -> float:
+        return memory_bytes * USABLE - RESERVED_BYTES - self.weight_bytes
+
+
+def _grown(sizes: Mapping[int, int]) -> np.ndarray:
+    """Return a, b, c of a + b tokens + c tokens², none of them negative."""
+    lengths, peaks = (np.array(list(x), float)[-3:] for x in (sizes.keys(), sizes.values()))
+    whole = np.zeros(3)
+    if not peaks.any():
+        return whole
+    weights = 1 / np.maximum(peaks, 1)
+    for terms in ((0, 1, 2), (0, 1), (1, 2), (1,)):
+        if len(terms) > len(lengths):
+            continue
+        powers = lengths[:, None] ** np.array(terms)
+        found, *_ = np.linalg.lstsq(powers * weights[:, None], peaks * weights, rcond=None)
+        if (found >= -1e-9).all() or terms == (1,):
+            whole[list(terms)] = found.clip(min=0)
+            return whole
+    raise AssertionError("the last form always fits")
 
 
 def estimate(source: str | Path | Model, *, precision: str = "float32") -> Estimate:
@@ -237,23 +263,36 @@ def estimate(source: str | Path | Model, *, precision: str = "float32") -> Estim
     lengths = sorted({min(n, limit) for n in _LENGTHS} | ({limit} if model.context else set()))
     few, more = _shortened(model, precision), _shortened(model, precision, extra=1)
     times = len(model.backbone.layers) - len(few.backbone.layers)
-    measured: dict[int, int] = {}
+    measured, shared = {}, {}
     for tokens in lengths:
         try:
-            peaks = [peak_bytes(each, tokens) for each in (few, more)]
+            one, two = (
+                _of_all(peak_bytes(few, tokens, rows), peak_bytes(more, tokens, rows), times)
+                for rows in (1, 2)
+            )
         except TypeError as error:
             raise InputError(
                 f"there is no estimate for {model.family.title}, whose inputs are of a kind of "
                 f"their own ({error}). Give one of the families that read sequences or cells."
             ) from error
-        # What each layer keeps for the next call, or until the last is done, grows with depth.
-        measured[tokens] = round(peaks[0] + times * max(0, peaks[1] - peaks[0]))
+        measured[tokens], shared[tokens] = one, min(one, max(0, 2 * one - two))
+    own = [m.cpu_bytes(_PRECISIONS[precision]) for m in model.modules() if hasattr(m, "cpu_bytes")]  # type: ignore[operator]
     return Estimate(
         precision=precision,
         weight_bytes=weight_bytes,
         measured=measured,
         context=model.context,
+        shared=shared,
+        cpu_bytes=sum(kept for kept, _ in own) + max((working for _, working in own), default=0),
     )
+
+
+def _of_all(few: int, more: int, times: int) -> int:
+    """Return the peak of all layers, given it for few layers, and for one more.
+
+    What each layer keeps for the next call, or until the last is done, grows with depth.
+    """
+    return round(few + times * max(0, more - few))
 
 
 def info(source: str | Path, *, estimate: bool = False) -> Card:
@@ -277,7 +316,10 @@ def info(source: str | Path, *, estimate: bool = False) -> Card:
     places = {f"{gb} GB GPU": gb * 1e9 for gb in GPUS_GB}
     places[f"this machine, {machine_bytes() / 1e9:.0f} GB"] = float(machine_bytes())
     facts = {
-        name: "; ".join(_capacity(each, memory) for each in found.values())
+        name: "; ".join(
+            _capacity(each, memory - ("machine" in name) * each.cpu_bytes)
+            for each in found.values()
+        )
         for name, memory in places.items()
     }
     reference = next(iter(found.values()))
