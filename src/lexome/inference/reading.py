@@ -213,8 +213,9 @@ def tokenizer_of(model: Model) -> Tokenizer:
     """Return a model's tokenizer, or say how to give it one."""
     if model.tokenizer is None:
         raise InputError(
-            f"this {model.family.title} model was made from scratch and has no tokenizer. Train "
-            "one with `lexome tokenizer`, or read the published one, and set model.tokenizer."
+            f"this {model.family.title} model has no tokenizer: it was made from scratch, or its "
+            "folder holds none. Train one with `lexome tokenizer`, or read the published one, and "
+            "set model.tokenizer."
         )
     return model.tokenizer
 
