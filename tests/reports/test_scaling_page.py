@@ -73,7 +73,8 @@ def test_a_dearer_and_worse_model_is_not_on_the_coloured_line():
 def test_markov_models_among_the_models_are_shown_and_the_best_in_any_case():
     near = study(result("Mamba", 1000, 500, 1.95), result("Mamba", 1000, 900, 1.92))
     far = study(result("Mamba", 1000, 500, 1.85), result("Mamba", 1000, 900, 1.82))
-    for made, orders in ((near, {"5", "7"}), (far, {"7"})):
+    wide = study(result("Mamba", 1000, 500, 1.99), result("Mamba", 1000, 900, 1.85))
+    for made, orders in ((near, {"5", "7"}), (far, {"7"}), (wide, {"2", "7"})):
         page, facts = scaling_page(PLAN, made)
         shown = re.findall(r">Markov, order (\d+): 1.9", page.html(facts))
         assert set(shown) == orders

@@ -202,16 +202,17 @@ def _titles(study: Scaling) -> list[str]:
 
 
 _MARKOV_ORDERS = (2, 5, 8)  # shown where they lie among the models, and the best in any case
+_APART = 0.08  # of the range of the models: room for a name between two
 
 
 def _markov_marks(study: Scaling) -> list[Mark]:
     bits = [r.bits_per_base for r in study.best]
-    shown = {
-        order: value
-        for order, value in study.markov.items()
-        if order == study.markov_order
-        or (order in _MARKOV_ORDERS and min(bits) < value < max(bits))
-    }
+    shown = {study.markov_order: study.markov_bits_per_base}
+    for order in _MARKOV_ORDERS:
+        value = study.markov.get(order, math.inf)
+        room = min(abs(value - other) for other in shown.values())
+        if min(bits) < value < max(bits) and room > _APART * (max(bits) - min(bits)):
+            shown[order] = value
     return [Mark(name=f"Markov, order {n}: {value:.4f}", value=value) for n, value in shown.items()]
 
 
