@@ -55,6 +55,16 @@ def test_measurements_reach_the_caller_as_they_are_made(tiny, tmp_path):
     assert tuple(heard) == result.history
 
 
+def test_where_there_is_no_terminal_lines_are_told_instead_of_a_bar(tiny, tmp_path, capsys):
+    pretrain(**tiny("gpn", out=tmp_path, progress=True))
+    told = capsys.readouterr().err
+    assert "\r" not in told
+    steps = [line.split(":")[0] for line in told.splitlines() if line.startswith("step ")]
+    assert 3 <= len(steps) <= 20
+    assert steps[-1] == "step 30 of 30"
+    assert told.count(": loss ") == len(steps)
+
+
 def test_tensorboard_has_the_same_curve(tiny, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

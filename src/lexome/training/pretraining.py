@@ -13,6 +13,7 @@ from lexome import __version__
 from lexome.catalog import families, load, new
 from lexome.checkpoints import Family
 from lexome.core import InputError, need, pick
+from lexome.core.messages import counted
 from lexome.core.precision import Precision, choose_device, choose_precision
 from lexome.model import Model
 from lexome.sequence import Interval
@@ -615,8 +616,8 @@ def _announcement(
             )
     else:
         lines.append(
-            f"{len(letters):,} letters in {len(letters.contigs):,} contigs; windows of {length:,} "
-            f"may begin at {batches.windows():,} places"
+            f"{len(letters):,} letters in {counted(len(letters.contigs), 'contig')}; windows of "
+            f"{length:,} may begin at {batches.windows():,} places"
         )
         if isinstance(batches.examples.tokenizer, CodonTokenizer):
             lines.append(

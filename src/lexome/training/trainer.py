@@ -394,8 +394,11 @@ class _Clock(TrainerCallback):
         )
 
 
+_LINES = 20  # of a run whose standard error is no terminal
+
+
 class _Bar(TrainerCallback):
-    """A bar on standard error with the latest numbers."""
+    """A bar on a terminal with the latest numbers; in a file, a line now and then."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Draw it."""
@@ -406,8 +409,10 @@ class _Bar(TrainerCallback):
             mininterval=0.5,
             file=sys.stderr,
             dynamic_ncols=True,
+            disable=None,
         )
         self._numbers: dict[str, str] = {}
+        self._told = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move it."""
@@ -419,6 +424,11 @@ class _Bar(TrainerCallback):
             if key in (logs or {}):
                 self._numbers[title] = f"{logs[key]:.4f}"
         self._bar.set_postfix(self._numbers, refresh=False)
+        due = state.global_step - self._told >= state.max_steps / _LINES
+        if self._bar.disable and (due or state.global_step >= state.max_steps):
+            numbers = ", ".join(f"{title} {value}" for title, value in self._numbers.items())
+            print(f"step {state.global_step:,} of {state.max_steps:,}: {numbers}", file=sys.stderr)
+            self._told = state.global_step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave it as it is."""

@@ -131,7 +131,13 @@ def train_tokenizer(
     reverse = generator.random(len(pieces)) < (0.5 if both_strands else 0)
     words: list[str] = []
     for piece, turned in zip(
-        tqdm(pieces, desc="reading", unit="piece", file=sys.stderr, disable=not progress),
+        tqdm(
+            pieces,
+            desc="reading",
+            unit="piece",
+            file=sys.stderr,
+            disable=None if progress else True,
+        ),
         reverse,
         strict=True,
     ):
