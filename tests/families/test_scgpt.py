@@ -313,6 +313,7 @@ def test_parts_that_are_not_known_here_are_an_error(checkpoint_case, tmp_path):
         ("pre_norm", True, "post-norm"),
         ("input_style", "log1p", "Expected input_style 'binned'"),
         ("input_emb_style", "category", "Expected input_emb_style 'continuous'"),
+        ("cell_emb_style", "avg-pool", "Expected cell_emb_style 'cls'"),
     ],
 )
 def test_settings_that_would_change_the_numbers_are_refused(

@@ -40,7 +40,7 @@ from lexome.objectives import masked_value_loss, nonzero_loss
 from lexome.tokenizers import CellTokenizer, Tokenizer, read_vocabulary
 
 PERTURBATIONS = 3  # of a gene: not perturbed, perturbed, padding
-_ONLY = {"input_style": ("binned",), "input_emb_style": ("continuous",)}
+_ONLY = {"input_style": ("binned",), "input_emb_style": ("continuous",), "cell_emb_style": ("cls",)}
 
 
 @dataclass(frozen=True, kw_only=True)
