@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+
 import pytest
 
 from lexome.checkpoints import Revision, find_revision
@@ -65,3 +68,51 @@ def test_files_of_different_revisions_are_refused(tmp_path):
 
 def test_empty_metadata_tells_nothing(tmp_path):
     assert find_revision(tmp_path, metadata(tmp_path, one="")) is None
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with two branches and a tag, as git lays it out."""
+    git = tmp_path / ".git"
+    for name, commit in (("heads/main", ONE), ("remotes/origin/1.1_fix", TWO), ("tags/v1", ONE)):
+        path = git / "refs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(commit + "\n")
+    (git / "packed-refs").write_text(f"# pack-refs with: peeled\n{TWO} refs/tags/old\n^{ONE}\n")
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    url = "https://huggingface.co/owner/name.git"
+    (git / "config").write_text(f'[remote "origin"]\n\turl = {url}\n')
+    return tmp_path
+
+
+def test_a_clone_tells_repository_branch_and_tags(clone):
+    found = find_revision(clone)
+    assert (found.commit, found.repository) == (ONE, "owner/name")
+    assert (found.names, found.others) == (("main", "v1"), ("1.1_fix", "old"))
+    assert found.is_other_than("1.1_fix")
+
+
+def test_a_clone_may_stand_beside_its_branches(clone):
+    (clone / ".git" / "HEAD").write_text(TWO + "\n")
+    assert find_revision(clone).names == ("1.1_fix", "old")
+    (clone / ".git" / "config").unlink()
+    assert find_revision(clone).repository is None
+    (clone / ".git" / "HEAD").write_text("ref: refs/heads/nothing-yet\n")
+    assert find_revision(clone) is None
+
+
+def test_what_git_itself_writes_is_read(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (
+        ["init", "--quiet", "--initial-branch=main"],
+        [*who, "commit", "--quiet", "--allow-empty", "--message=one"],
+        ["tag", "v1"],
+        ["remote", "add", "origin", "git@huggingface.co:owner/name"],
+        ["pack-refs", "--all"],
+        [*who, "commit", "--quiet", "--allow-empty", "--message=two"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    found = find_revision(tmp_path)
+    assert (found.names, found.others, found.repository) == (("main",), ("v1",), "owner/name")
