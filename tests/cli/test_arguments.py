@@ -54,6 +54,7 @@ def complaint(*tokens: str) -> str:
     [
         (str | Path | Model, str | Path),
         (str | Iterable[str], str),
+        (str | Mapping[str, str], str),
         (int | Model | None, int | None),
         (Sequence[str] | None, list[str] | None),
         (Iterable[Path], list[Path]),

@@ -182,3 +182,16 @@ def test_damage_gives_records_or_a_named_fault(tmp_path_factory, kind, damage, a
     path.write_bytes(data[:at] + damage + data[at + len(damage) // 2 :])
     with contextlib.suppress(FormatError):
         assert all(isinstance(record, SequenceRecord) for record in read_sequences(path))
+
+
+def test_a_mapping_gives_names_and_sequences():
+    found = list(read_sequences({"a": "ACGT", "b": "GG"}))
+    assert [(record.id, record.sequence) for record in found] == [("a", "ACGT"), ("b", "GG")]
+
+
+def test_a_data_frame_is_refused_since_it_hands_out_names_of_columns():
+    class Frame(list):
+        columns = ("id", "sequence")
+
+    with pytest.raises(InputError, match=r"a Frame with the columns 'id', 'sequence'.*pass zip"):
+        list(read_sequences(Frame(["id", "sequence"])))

@@ -260,3 +260,11 @@ def test_words_and_variants_come_from_python_and_from_text_files(make_file):
 def test_an_unknown_suffix_is_named(make_file):
     with pytest.raises(InputError, match=r"Expected one of: \.vcf, \.bcf"):
         read_variants(make_file("a.maf", "x"))
+
+
+def test_a_data_frame_is_refused_since_it_hands_out_names_of_columns():
+    class Frame(list):
+        columns = ("chrom", "pos")
+
+    with pytest.raises(InputError, match=r"with the columns 'chrom', 'pos'.*chr22:1024:A>C"):
+        read_variants(Frame(["chrom", "pos"]))

@@ -29,6 +29,7 @@ _STDIN = "\0-"  # what cyclopts reads instead of a lone dash, which it takes for
 _QUOTES = r"[\[\]'\"]|,(?= )"  # what Python writes around and between words
 _SCALARS = {str, int, float, bool, Path, NoneType}
 _LISTS = {list, Sequence, Iterable, Collection}
+_COLLECTIONS = {list, tuple, dict, Mapping}
 
 
 def bind(
@@ -165,7 +166,7 @@ def shell_type(annotation: Any) -> Any:
     if origin in (Union, UnionType):
         parts = [part for each in get_args(annotation) if (part := shell_type(each)) is not None]
         if str in parts or Path in parts:  # one word; a list of them would swallow the next ones
-            parts = [part for part in parts if get_origin(part) not in (list, tuple, dict)]
+            parts = [part for part in parts if get_origin(part) not in _COLLECTIONS]
         return None if set(parts) <= {NoneType} else reduce(or_, parts)
     inside = [shell_type(each) for each in get_args(annotation) if each is not Ellipsis]
     if not inside or None in inside:

@@ -1,9 +1,10 @@
 """One front for every source of sequences."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from lexome.core import InputError, UnknownName
 from lexome.formats.bed import parse_bed
@@ -13,11 +14,18 @@ from lexome.formats.fastq import parse_fastq
 from lexome.formats.genome import Genome
 from lexome.formats.lines import parse_lines
 from lexome.formats.records import SequenceRecord
-from lexome.formats.streams import STDIN, as_text, bare_suffix, byte_blocks, existing_file
+from lexome.formats.streams import (
+    STDIN,
+    as_text,
+    bare_suffix,
+    byte_blocks,
+    existing_file,
+    refuse_frame,
+)
 from lexome.formats.table import DELIMITERS, PARQUET, open_table, parse_table, table_sequences
 from lexome.sequence import Interval, reverse_complement
 
-Source = str | Path | Iterable[str | tuple[str, str] | SequenceRecord]
+Source = str | Path | Mapping[str, str] | Iterable[str | tuple[str, str] | SequenceRecord]
 
 SEQUENCE_SUFFIXES: dict[str, str] = {
     **dict.fromkeys((".fa", ".fasta", ".fna", ".ffn", ".frn", ".fas", ".fsa"), "FASTA"),
@@ -61,7 +69,8 @@ def read_sequences(
     source
         A file, its format told by the suffix (and where that says nothing, by the content):
         FASTA, FASTQ, BED with `genome`, TSV, CSV, Parquet, or ``.txt`` with one sequence a line;
-        ``"-"`` for stdin; or a list of sequences, of pairs (name, sequence), or of records.
+        ``"-"`` for stdin; or a list of sequences, of pairs (name, sequence), or of records; or a
+        mapping of names to sequences.
         Sequences from a list are taken as they are and, if nameless, named by their number from 1.
     sequence_column, id_column
         For tables, see :func:`lexome.formats.read_table`.
@@ -187,10 +196,14 @@ def _bed_sequences(
 
 
 def _from_python(
-    source: Iterable[str | tuple[str, str] | SequenceRecord], *, unique_names: bool
+    source: Mapping[str, str] | Iterable[str | tuple[str, str] | SequenceRecord],
+    *,
+    unique_names: bool,
 ) -> Iterator[SequenceRecord]:
+    refuse_frame(source, "zip(frame['id'], frame['sequence'])")
+    items: Iterable[Any] = source.items() if isinstance(source, Mapping) else source
     seen = SeenIds()
-    for number_1based, item in enumerate(source, 1):
+    for number_1based, item in enumerate(items, 1):
         if isinstance(item, SequenceRecord):
             record = item
         elif isinstance(item, str):

@@ -45,6 +45,29 @@ class Sink(Protocol):
         ...
 
 
+def refuse_frame(source: object, instead: str) -> None:
+    """Refuse a data frame, which hands out the names of its columns and not its rows.
+
+    Parameters
+    ----------
+    source
+        What should be sequences or variants.
+    instead
+        What to give of it, as code.
+
+    Raises
+    ------
+    InputError
+        If it has columns.
+    """
+    if hasattr(source, "columns"):
+        names = ", ".join(repr(str(name)) for name in list(getattr(source, "columns", ()))[:6])
+        raise InputError(
+            f"a {type(source).__name__} with the columns {names} was given. Expected its rows; "
+            f"pass {instead}, or the name of a file."
+        )
+
+
 def existing_file(path: str | Path) -> Path:
     """Return `path` if it is a file, or say what it is instead.
 

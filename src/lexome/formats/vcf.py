@@ -19,6 +19,7 @@ from lexome.formats.streams import (
     byte_blocks,
     existing_file,
     lines_of,
+    refuse_frame,
 )
 from lexome.formats.table import DELIMITERS, PARQUET, open_table
 from lexome.sequence import Variant, parse_variant
@@ -106,6 +107,7 @@ class VariantReader:
         self._first_pass: Iterator[str] | None = None
         self._words: tuple[str | Variant, ...] = ()
         if not isinstance(source, str | Path):
+            refuse_frame(source, "lines such as 'chr22:1024:A>C'")
             self.path, self._words, self._kind = "variants", tuple(source), "words"
             self.columns = ("variant",)
             return

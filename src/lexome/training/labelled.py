@@ -99,6 +99,11 @@ def read_labelled(
     InputError
         If the format holds no labels.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"labelled sequences were given as a {type(path).__name__}. Expected the name of "
+            "a file; write them as .csv or .parquet (of a data frame: frame.to_csv('train.csv'))."
+        )
     shown = label_column if isinstance(label_column, str) else ",".join(label_column)
     kind = SEQUENCE_SUFFIXES.get(bare_suffix(path))
     if kind not in {"table", "FASTA"}:
