@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lexome.inference.estimate as module
-from lexome.catalog import new
+from lexome.catalog import families, new
 from lexome.core import InputError
 from lexome.inference.estimate import (
     Estimate,
@@ -177,6 +177,14 @@ def test_a_model_that_does_not_fit_is_called_too_large():
     )
     assert module._capacity(found, 24e9) == "float32: too small"
     assert "1 x" in module._capacity(found, 48e9)
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_there_is_an_estimate_for_every_family(name):
+    width = {"width": 64} | ({"heads": 2} if name not in {"gpn", "hyenadna", "mamba"} else {})
+    found = estimate(new(name, depth=2, **width), precision="bfloat16")
+    assert found.longest(24e9) <= found.longest(48e9) <= found.longest(80e9)
+    assert found.rows(64, 24e9) < found.rows(64, 48e9) < found.rows(64, 80e9)
 
 
 def test_cells_are_estimated_too():

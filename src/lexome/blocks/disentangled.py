@@ -74,10 +74,13 @@ class DistanceTable(nn.Module):
     @torch.inference_mode(mode=False)  # what is kept here may be used in training later
     def _build(self, length: int, device: torch.device) -> tuple[int, Tensor]:
         place = torch.arange(length, device=device)
-        numbers = bucket(place[:, None] - place, self.buckets, self.farthest)
-        index_LL = (numbers + self.buckets).clamp(0, 2 * self.buckets - 1)
-        first = int(index_LL[0, -1])
-        return first, index_LL - first
+        farthest = torch.tensor(1 - length)  # of all pairs; on the CPU, where its row can be read
+        index_LL, first = map(self._row, (place[:, None] - place, farthest))
+        return int(first), index_LL - int(first)
+
+    def _row(self, distance: Tensor) -> Tensor:
+        numbers = bucket(distance, self.buckets, self.farthest)
+        return (numbers + self.buckets).clamp(0, 2 * self.buckets - 1)
 
 
 _SCORES = 1 << 19  # made at a time: with what they are gathered from, they fit a core's cache
