@@ -139,6 +139,7 @@ def test_the_list_has_a_row_per_release():
     assert len(table.rows) == len(releases())
     assert str(table).count("\n") == len(releases())
     assert {row[1] for row in models(family="gpn").rows} == {"GPN"}
+    assert {row[1] for row in models(family="dnabert-2").rows} == {"DNABERT-2"}, "as it is titled"
     with pytest.raises(UnknownName):
         models(family="gnp")
 
@@ -249,3 +250,9 @@ def test_a_hub_id_gives_the_one_right_revision(evo_cache, monkeypatch):
         with pytest.raises(CheckpointError, match=f"is revision {other} of .* 'evo-1-8k-base'"):
             load(f"{EVO}@{other}", device="cpu")
     assert len(asked) == 3
+
+
+def test_a_file_that_holds_no_weights_is_refused_for_what_it_is(tmp_path):
+    (tmp_path / "genome.fa").write_text(">a\nACGT\n")
+    with pytest.raises(CheckpointError, match=r"genome\.fa holds no weights \(such end in \.bin"):
+        load(tmp_path / "genome.fa")
