@@ -67,12 +67,24 @@ def test_parquet_is_read(tmp_path):
     assert record == SequenceRecord("x", "ACGT")
 
 
-def test_intervals_take_their_bases_from_the_genome(make_file, genome_path):
+def test_intervals_take_their_bases_from_the_genome(make_file, genome_path, capsys):
     bed = make_file("a.bed", "1\t2\t6\tpeak\t0\t-\nchr1\t14\t18\n")
     first, second = read_sequences(bed, genome=Genome(genome_path))
     place = {"contig": "1", "start": "2", "end": "6", "name": "peak", "strand": "-"}
     assert first == SequenceRecord("1:2-6(-)", "CCGG", fields=place)
     assert (second.id, second.sequence) == ("chr1:14-18(+)", "TTNN")
+    told = capsys.readouterr().err
+    assert "chr1:14-18(+) in" in told
+    assert "ends behind chr1, which has 16 letters; N stands there" in told
+
+
+def test_an_interval_behind_its_contig_is_an_error(make_file, genome_path):
+    records = read_sequences(make_file("a.bed", "chr1\t0\t4\nchr1\t16\t20\n"), genome=genome_path)
+    next(records)
+    with pytest.raises(
+        InputError, match=r"chr1:16-20\(\+\) in .*a\.bed begins behind the end of chr1"
+    ):
+        next(records)
 
 
 def test_intervals_without_a_genome_say_what_is_missing(make_file):

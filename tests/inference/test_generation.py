@@ -350,6 +350,11 @@ def test_special_tokens_are_taken_literally_from_text_and_prefix(model):
     assert (made.prompt, len(made.sequence)) == ("AC", 10)
 
 
+def test_an_empty_stop_is_refused(model):
+    with pytest.raises(InputError, match="stop is empty text"):
+        generate(model, "ACGT", length=3, stop=["TAA", ""])
+
+
 def test_what_looks_like_a_file_is_one(model):
     with pytest.raises(InputError, match=r"no file prompts\.fa"):
         generate(model, "prompts.fa", length=3)

@@ -122,6 +122,8 @@ def test_the_models_limit_is_the_default_and_cannot_be_passed():
     assert cutting(GPN, 10_000, 0).room == 10_000
     with pytest.raises(InputError, match="takes at most 34 tokens"):
         cutting(HYENA, 35, None)
+    with pytest.raises(InputError, match=r"max_tokens is 0, of which special tokens take 0"):
+        cutting(GPN, 0, None)
     with pytest.raises(InputError, match=r"special tokens take 2\. Expected at least 4"):
         cutting(HYENA, 3, None)
     with pytest.raises(InputError, match="Expected 0 to half of it, 9"):

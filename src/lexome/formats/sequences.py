@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lexome.core import InputError, UnknownName
+from lexome.core.messages import teller
 from lexome.formats.bed import parse_bed
 from lexome.formats.duplicates import SeenIds
 from lexome.formats.fasta import parse_fasta
@@ -175,7 +176,13 @@ def _bed_sequences(
     bases = genome if isinstance(genome, Genome) else Genome(genome)
 
     def records() -> Iterator[SequenceRecord]:
+        told = False
         for interval in intervals:
+            known = bases.resolve(interval.contig)
+            length = bases.contigs[known] if known is not None else interval.end
+            if interval.end > length:
+                _check_the_end(interval, length, path, aloud=not told)
+                told = True
             try:
                 sequence = bases.fetch(interval.contig, interval.start, interval.end)
             except UnknownName as error:
@@ -193,6 +200,20 @@ def _bed_sequences(
             yield SequenceRecord(str(interval), sequence, fields=place)
 
     return records()
+
+
+def _check_the_end(interval: Interval, length: int, path: str | Path, *, aloud: bool) -> None:
+    """Say that an interval reaches beyond its contig; one that begins there is an error."""
+    where = f"{interval} in {path}"
+    if interval.start >= length > 0:
+        raise InputError(
+            f"{where} begins behind the end of {interval.contig}, which has {length:,} letters. "
+            "Expected intervals of this genome, counted from 0; check the assembly."
+        )
+    teller(aloud=aloud)(
+        f"note: {where} ends behind {interval.contig}, which has {length:,} letters; N stands "
+        "there, and in all others alike"
+    )
 
 
 def _from_python(

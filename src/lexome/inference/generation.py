@@ -232,6 +232,9 @@ def generate(
             "out: Parquet, .npz and what is returned have the scores anyway, FASTA cannot."
         )
     tokenizer = tokenizer_of(model)
+    ends = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in ends:
+        raise InputError("stop is empty text, which is everywhere. Expected letters; leave it out.")
     sampling = Sampling(
         length=length,
         temperature=temperature,
@@ -239,7 +242,7 @@ def generate(
         top_p=top_p,
         allowed=_allowed(tokenizer, letters),
         end=tokenizer.suffix[-1] if letters is None and tokenizer.suffix else None,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        stop=ends,
         least=min_length,
         penalty=repetition_penalty,
         distinct=no_repeat,

@@ -185,7 +185,7 @@ def cutting(
             f"max_tokens is {max_tokens:,}, but {model.name} takes at most {limit:,} tokens. "
             "Give at most that; what is longer is cut into overlapping pieces."
         )
-    most = max_tokens or limit or longest
+    most = next(each for each in (max_tokens, limit, longest) if each is not None)
     around = len(tokenizer.prefix) + (len(tokenizer.suffix) if suffix else 0)
     room = most - around
     if max_tokens is not None and room < 2:
