@@ -261,3 +261,11 @@ def test_a_changed_file_has_another_fingerprint(make_file):
     assert before != file_fingerprint(make_file("a.fa", ">a\nACG\n"))
     with pytest.raises(InputError, match="no file"):
         file_fingerprint("nowhere.fa")
+
+
+def test_of_many_settings_that_differ_the_first_are_told(tmp_path):
+    out = tmp_path / "out.tsv"
+    with RowStore(out, dict.fromkeys("abcdef", 1)):
+        pass
+    with pytest.raises(InputError, match=r"a: 1 then, 2 now; b: .*; d: 1 then, 2 now; and 2 more"):
+        RowStore(out, dict.fromkeys("abcdef", 2))

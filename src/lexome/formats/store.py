@@ -28,6 +28,7 @@ Cell = str | int | float | bool | None
 Row = Mapping[str, object]
 Arrays = Mapping[str, np.ndarray | Sequence[np.ndarray]]
 
+_SHOWN_DIFFERENCES = 4
 _FINGERPRINT = "fingerprint.json"
 _PART_BYTES = 1 << 24  # of an array that are read at a time
 _KINDS = (bool, int, float, str)  # each can say what those before it can, save bool
@@ -416,7 +417,9 @@ def _plain(value: object) -> Cell:
 
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "; ".join(
+    told = [
         f"{name}: {json.dumps(before.get(name))} then, {json.dumps(now.get(name))} now"
-        for name in changed
-    )
+        for name in changed[:_SHOWN_DIFFERENCES]
+    ]
+    more = len(changed) - len(told)
+    return "; ".join([*told, *([f"and {more} more"] if more else [])])
