@@ -41,6 +41,7 @@ _LENGTHS = (256, 1024, 2048, 4096)
 """Tokens of the sequences that are measured, where the context allows; and the context itself."""
 _LONGEST = 1 << 24
 _OF_A_KIND = 2  # equal layers that are measured; the others repeat them
+_MANY = 128  # sequences of a batch that tell what each adds: with few, what all share hides it
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -155,8 +156,9 @@ class Estimate:
         {tokens: peak bytes of one sequence beside the weights}.
     context
         The model's limit in tokens; None for none.
-    shared
-        {tokens: how much of it any number of equally long sequences share}, such as filters.
+    shared, each
+        {tokens: bytes}: what many equally long sequences share, such as filters, and what each of
+        them adds. Without them, each adds what one takes.
     cpu_bytes
         What convolutions keep and work in besides on a CPU, whatever the sequences.
     """
@@ -166,15 +168,12 @@ class Estimate:
     measured: Mapping[int, int]
     context: int | None
     shared: Mapping[int, int] = field(default_factory=dict)
+    each: Mapping[int, int] = field(default_factory=dict)
     cpu_bytes: int = 0
 
     @cached_property
-    def _growth(self) -> np.ndarray:
-        return _grown(self.measured)
-
-    @cached_property
-    def _shared_growth(self) -> np.ndarray:
-        return _grown(self.shared)
+    def _growths(self) -> tuple[np.ndarray, ...]:
+        return tuple(map(_grown, (self.measured, self.shared, self.each or self.measured)))
 
     def peak(self, tokens: int, rows: int = 1) -> int:
         """Return bytes beside the weights for sequences of so many tokens.
@@ -185,15 +184,17 @@ class Estimate:
         ...          context=None).peak(100, rows=3)
         600
         """
-        one, shared = self._one(tokens)
-        return round(shared + rows * (one - shared))
+        one, shared, each = self._parts(tokens)
+        return round(one if rows == 1 else max(one, shared + rows * each))
 
-    def _one(self, tokens: int) -> tuple[float, float]:
-        """Return bytes for one sequence, and how many of them all sequences share."""
+    def _parts(self, tokens: int) -> tuple[float, ...]:
+        """Return bytes for one sequence, what many share, and what each of many adds."""
         powers = np.array([1.0, tokens, tokens**2])
-        one = self.measured.get(tokens, float(self._growth @ powers))
-        shared = self.shared.get(tokens, float(self._shared_growth @ powers))
-        return one, min(shared, one)
+        known = self.measured, self.shared, self.each or self.measured
+        return tuple(
+            float(sizes.get(tokens, growth @ powers))
+            for sizes, growth in zip(known, self._growths, strict=True)
+        )
 
     def longest(self, memory_bytes: float) -> int:
         """Return the longest sequence that fits a memory, 0 if not even the weights do."""
@@ -209,8 +210,9 @@ class Estimate:
 
     def rows(self, tokens: int, memory_bytes: float) -> int:
         """Return how many sequences of so many tokens fit a memory together."""
-        one, shared = self._one(tokens)
-        return max(0, int((self._room(memory_bytes) - shared) / max(1.0, one - shared)))
+        one, shared, each = self._parts(tokens)
+        room = self._room(memory_bytes)
+        return 0 if one > room else max(1, int((room - shared) / max(1.0, each)))
 
     def _room(self, memory_bytes: float) -> float:
         return memory_bytes * USABLE - RESERVED_BYTES - self.weight_bytes
@@ -263,19 +265,20 @@ def estimate(source: str | Path | Model, *, precision: str = "float32") -> Estim
     lengths = sorted({min(n, limit) for n in _LENGTHS} | ({limit} if model.context else set()))
     few, more = _shortened(model, precision), _shortened(model, precision, extra=1)
     times = len(model.backbone.layers) - len(few.backbone.layers)
-    measured, shared = {}, {}
+    measured, shared, each = {}, {}, {}
     for tokens in lengths:
         try:
-            one, two = (
+            one, some, many = (
                 _of_all(peak_bytes(few, tokens, rows), peak_bytes(more, tokens, rows), times)
-                for rows in (1, 2)
+                for rows in (1, _MANY // 2, _MANY)
             )
         except TypeError as error:
             raise InputError(
                 f"there is no estimate for {model.family.title}, whose inputs are of a kind of "
                 f"their own ({error}). Give one of the families that read sequences or cells."
             ) from error
-        measured[tokens], shared[tokens] = one, min(one, max(0, 2 * one - two))
+        measured[tokens], each[tokens] = one, (many - some) // (_MANY // 2)
+        shared[tokens] = max(0, many - _MANY * each[tokens])
     own = [m.cpu_bytes(_PRECISIONS[precision]) for m in model.modules() if hasattr(m, "cpu_bytes")]  # type: ignore[operator]
     return Estimate(
         precision=precision,
@@ -283,6 +286,7 @@ def estimate(source: str | Path | Model, *, precision: str = "float32") -> Estim
         measured=measured,
         context=model.context,
         shared=shared,
+        each=each,
         cpu_bytes=sum(kept for kept, _ in own) + max((working for _, working in own), default=0),
     )
 
