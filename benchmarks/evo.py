@@ -8,10 +8,11 @@ for, and name the folder:
     python -m pip install --no-deps --target FOLDER stripedhyena==0.2.2 einops
     python benchmarks/evo.py FOLDER [TOKENS]
 
-Decoding is timed twice: single steps on given tokens, where both read all weights once a token, and
-whole sequences drawn letter by letter from A, C, G and T, where `lexome.generate` gets two letters
-of few sequences for reading the weights once. Both include the prompt, and ours what it does once
-beforehand. How many sequences go together matters, so there are several counts.
+Decoding is timed twice. First single steps on given tokens, after the prompt and, here, after the
+weights were brought into the order of their products: both read all weights once a token. Then
+whole sequences drawn letter by letter from A, C, G and T, all included: here two letters of few
+sequences come for reading the weights once. How many go together matters, so there are several
+counts.
 """
 
 import importlib
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from turns import Timing, in_turn, machine, peak_memory_mb
 
-from lexome.blocks import DecodeCache
+from lexome.blocks import DecodeCache, packed
 from lexome.catalog import new
 from lexome.inference.generation import generate
 from lexome.model import Model
@@ -204,7 +205,8 @@ def decode(theirs: nn.Module, model: Model, ids_BL: Tensor, rows: int) -> None:
         "authors": partial(TheirDecoder(theirs, prompt), more),
         "here": partial(OurDecoder(model, prompt), more),
     }
-    compare(f"  decoding, {rows} at a time", rows * STEPS, steps)
+    with packed(model):
+        compare(f"  decoding, {rows} at a time", rows * STEPS, steps)
 
 
 def write(theirs: nn.Module, model: Model, prompt_BL: Tensor, rows: int) -> None:
