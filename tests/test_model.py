@@ -20,6 +20,12 @@ def test_an_output_has_what_was_asked_for(gpn):
     assert len(gpn(**batch, output_hidden_states=True).hidden_states) == 3
 
 
+def test_text_in_place_of_ids_is_refused(gpn):
+    for text in ("ACGT", ["ACGT"]):
+        with pytest.raises(InputError, match=r"model\(\*\*model\.tokenizer"):
+            gpn(text)
+
+
 def test_labels_need_a_head(fixtures):
     model = new("gpn", width=16, depth=1, mlp_width=16)
     model.head = None

@@ -163,8 +163,18 @@ class Model(nn.Module):
             alone and `logits` has shape (positions, V).
         **inputs
             What else the system takes: ``attention_mask``, ``values``, ``inputs_embeds``, ...
+
+        Raises
+        ------
+        InputError
+            If text is given instead of ids, or labels and the model has no head.
         """
         if input_ids is not None:
+            if not isinstance(input_ids, Tensor):
+                raise InputError(
+                    f"a model was called with a {type(input_ids).__name__}. Expected token ids: "
+                    "model(**model.tokenizer(['ACGT'])), or lexome.embed(model, ['ACGT'])."
+                )
             inputs["input_ids"] = input_ids
         extra = {k: inputs.pop(k) for k in ("loss_weight",) if k in inputs}
         # A head may want the pieces of a long input by themselves.

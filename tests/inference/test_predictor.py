@@ -99,6 +99,8 @@ def test_a_whole_model_needs_no_base(base, tmp_path):
 def test_a_folder_without_a_fine_tuned_model_is_refused(base, tmp_path):
     with pytest.raises(CheckpointError, match="no fine-tuned model"):
         load_predictor(base)
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        load_predictor(tmp_path / "nowhere")
     folder = predictor(base, "head").save(tmp_path / "saved")
     settings = json.loads((folder / "finetune.json").read_text())
     del settings["classes"]

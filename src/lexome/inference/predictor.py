@@ -304,6 +304,10 @@ def load_predictor(
     folder = Path(folder)
     if not (folder / SETTINGS).is_file() and (folder / "model" / SETTINGS).is_file():
         folder = folder / "model"
+    if not folder.exists():
+        raise CheckpointError(
+            f"there is no folder {folder}. Expected what `lexome finetune` wrote, its out/model."
+        )
     if not (folder / SETTINGS).is_file():
         raise CheckpointError(
             f"{folder} holds no fine-tuned model (no {SETTINGS}). Expected what `lexome finetune` "
