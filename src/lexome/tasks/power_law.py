@@ -68,7 +68,8 @@ def fit_power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw | None:
     for name, values in (("x", x), ("y", y)):
         if not all(math.isfinite(value) and value > 0 for value in values):
             raise InputError(
-                f"a power law was to be fitted to {name} = {list(values)}. Expected numbers above 0."
+                f"a power law was to be fitted to {name} = {list(values)}. Expected numbers "
+                "above 0."
             )
     if len(set(x)) < FEWEST:
         return None
