@@ -2,7 +2,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexome.blocks import GatedMlp, Linear, Mlp, activated, by_rows, gelu_tanh, packed, packed_bytes
+from lexome.blocks import (
+    GatedMlp,
+    Linear,
+    Mlp,
+    activated,
+    by_rows,
+    gelu_tanh,
+    large_layers,
+    packed,
+    packed_bytes,
+)
 from lexome.blocks.linear import _has_onednn, _OneDnnLinear, _use_onednn, linear
 
 SHAPES = [((64, 256), 300), ((2, 70, 128), 129), ((3, 5), 4), ((1, 1, 512), 512), ((0, 8), 3)]
@@ -112,7 +122,8 @@ def test_rows_go_together_where_gradients_are_wanted(monkeypatch):
 @pytest.mark.parametrize("net", [Linear(256, 300), Mlp(256, 300), GatedMlp(256, 300)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 5, 300])
-def test_packed_weights_give_the_same_products(net, dtype, rows):
+def test_packed_weights_give_the_same_products(net, dtype, rows, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     net, x = net.to(dtype).eval(), torch.randn(rows, 256, dtype=dtype)
     tolerance = 1e-5 if dtype is torch.float32 else 2e-2
     with torch.no_grad():
@@ -122,7 +133,8 @@ def test_packed_weights_give_the_same_products(net, dtype, rows):
         assert torch.equal(net(x), expected)
 
 
-def test_weights_are_packed_for_as_long_as_asked_and_only_large_ones():
+def test_weights_are_packed_for_as_long_as_asked_and_only_large_ones(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     if not _has_onednn(torch.empty(1)):
         pytest.skip("nothing is multiplied by oneDNN here")
     net = torch.nn.Sequential(Linear(256, 256), Linear(256, 3), torch.nn.Linear(256, 256))
@@ -135,7 +147,15 @@ def test_weights_are_packed_for_as_long_as_asked_and_only_large_ones():
     assert large.packed is None
 
 
-def test_gradients_are_those_of_the_weights_though_packed():
+def test_threads_share_only_products_that_are_worth_it(monkeypatch):
+    net = torch.nn.Sequential(Linear(256, 256), Linear(1024, 1024), torch.nn.Linear(1024, 1024))
+    for threads, count in ((1, 2), (2, 1)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert len(large_layers(net)) == count
+
+
+def test_gradients_are_those_of_the_weights_though_packed(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     net, x = Linear(256, 256), torch.randn(2, 256)
     with packed(net):
         net(x).sum().backward()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lexome.blocks import packed_bytes
+from lexome.blocks import large_layers, packed_bytes
 from lexome.catalog import new
 from lexome.inference import decoding
 from lexome.inference.generation import generate
@@ -35,6 +35,11 @@ OPTIONS = {
     "later seed": {"letters": "ACGT", "seed": 5, "temperature": 0.7},
 }
 PROMPTS = [("short", "GC"), ("long", "ATGGCATTCACGATG" * 3), ("none", ""), ("other", "ATGC")]
+
+
+@pytest.fixture(autouse=True)
+def pretend_they_are_large(monkeypatch):
+    monkeypatch.setattr(decoding, "large_layers", lambda model: [model])
 
 
 def make(name):
@@ -112,6 +117,12 @@ def test_many_rows_go_one_by_one(passes):
     assert passes == [4, 5, 5, 1]
 
 
+def test_small_models_go_letter_by_letter(passes, monkeypatch):
+    monkeypatch.setattr(decoding, "large_layers", large_layers)
+    generate(make("evo"), ["ACGT"], length=5, letters="ACGT")
+    assert passes == [4, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(("name", "rows", "tried"), [("mamba", 1, True), ("mamba", 2, False)])
 def test_few_choices_have_states_of_their_own(name, rows, tried, passes):
     generate(make(name), ["ACGT"], length=5, samples=rows, letters="ACGT")
@@ -176,6 +187,7 @@ def test_memory_for_choices_does_not_grow():
     ("length", "room", "held"), [(70, 1 << 30, 1), (70, 1, 0), (9, 1 << 30, 0)]
 )
 def test_weights_lie_ready_for_many_steps_if_there_is_room(monkeypatch, length, room, held):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     torch.manual_seed(0)
     model = new("hyenadna", width=256, mlp_width=16, depth=1, length=400).eval()
     if not packed_bytes(model):
@@ -187,6 +199,7 @@ def test_weights_lie_ready_for_many_steps_if_there_is_room(monkeypatch, length, 
 
 
 def test_packed_weights_write_the_same(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     torch.manual_seed(0)
     model = new("hyenadna", width=256, mlp_width=512, depth=2, length=400).eval()
     options = {"length": 100, "letters": "ACGT", "samples": 3}

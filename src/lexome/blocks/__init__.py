@@ -32,6 +32,7 @@ from lexome.blocks.linear import (
     activated,
     by_rows,
     gelu_tanh,
+    large_layers,
     packed,
     packed_bytes,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "by_rows",
     "causal_bias",
     "gelu_tanh",
+    "large_layers",
     "packed",
     "packed_bytes",
     "padding_bias",

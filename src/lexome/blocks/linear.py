@@ -25,7 +25,8 @@ Activation = Callable[[Tensor], Tensor]
 
 _FEWEST_PRODUCTS = 1_000_000  # below, the call costs more than it saves
 
-_LEAST_PACKED = 1 << 15  # numbers of a matrix below which the call is most of the time
+_LEAST_LARGE = 1 << 15  # numbers of a matrix below which the call is most of the time
+_LEAST_SHARED = 1 << 20  # below, threads that share a product wait longer than they work
 _PACKED_ROWS = 16  # the order of weights is chosen for so many; it differs for one row only
 
 _CACHED = 1 << 21  # numbers at a time: few enough for the caches, many enough to share among cores
@@ -160,6 +161,13 @@ def activated(layer: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     return activation(layer(x))
 
 
+def large_layers(network: nn.Module) -> list[Linear]:
+    """Return the linear layers in which reading the weights takes the time of a few rows."""
+    least = _LEAST_LARGE if torch.get_num_threads() == 1 else _LEAST_SHARED
+    layers = [module for module in network.modules() if type(module) is Linear]
+    return [layer for layer in layers if layer.weight.numel() >= least]
+
+
 def packed_bytes(network: nn.Module) -> int:
     """Return what `packed` takes in addition."""
     return sum(layer.weight.nbytes for layer in _packable(network))
@@ -188,13 +196,7 @@ def packed(network: nn.Module) -> Iterator[None]:
 
 
 def _packable(network: nn.Module) -> list[Linear]:
-    return [
-        module
-        for module in network.modules()
-        if type(module) is Linear
-        and module.weight.numel() >= _LEAST_PACKED
-        and _has_onednn(module.weight)
-    ]
+    return [layer for layer in large_layers(network) if _has_onednn(layer.weight)]
 
 
 def by_rows(

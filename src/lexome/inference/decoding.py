@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from lexome.blocks import DecodeCache, packed, packed_bytes
+from lexome.blocks import DecodeCache, large_layers, packed, packed_bytes
 from lexome.core.memory import free_bytes
 from lexome.inference.reading import tokenizer_of
 from lexome.model import Model
@@ -103,7 +103,12 @@ class Decoder:
 
 
 def _free_rows(model: Model) -> int:
-    """Return how many rows a pass takes along; mixers may say that they take fewer."""
+    """Return how many rows a pass takes along; mixers may say that they take fewer.
+
+    Of a small model it is a processor's calls that take the time, not the weights.
+    """
+    if model.device.type == "cpu" and not large_layers(model):
+        return 0
     return min(getattr(module, "free_rows", _FREE_ROWS) for module in model.backbone.modules())
 
 
