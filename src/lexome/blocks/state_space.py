@@ -76,6 +76,8 @@ def recurrence(decay: Tensor, drive: Tensor, start: Tensor) -> Tensor:
     """
     shape = torch.broadcast_shapes(decay.shape, drive.shape)
     start = start.expand(shape[1:])
+    if drive.is_meta:
+        return torch.empty_like(drive.expand(shape))  # no step changes the shape
     return _Recurrence.apply(decay.expand(shape), drive.expand(shape), start)  # type: ignore[return-value]
 
 

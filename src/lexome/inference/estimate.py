@@ -41,7 +41,7 @@ _LENGTHS = (256, 1024, 2048, 4096)
 """Tokens of the sequences that are measured, where the context allows; and the context itself."""
 _LONGEST = 1 << 24
 _OF_A_KIND = 2  # equal layers that are measured; the others repeat them
-_MANY = 128  # sequences of a batch that tell what each adds: with few, what all share hides it
+_MANY = 32_768  # tokens of a batch that tells what each sequence adds; in few, shared bytes hide it
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -267,18 +267,19 @@ def estimate(source: str | Path | Model, *, precision: str = "float32") -> Estim
     times = len(model.backbone.layers) - len(few.backbone.layers)
     measured, shared, each = {}, {}, {}
     for tokens in lengths:
+        half = max(1, _MANY // tokens // 2)
         try:
             one, some, many = (
                 _of_all(peak_bytes(few, tokens, rows), peak_bytes(more, tokens, rows), times)
-                for rows in (1, _MANY // 2, _MANY)
+                for rows in (1, half, 2 * half)
             )
         except TypeError as error:
             raise InputError(
                 f"there is no estimate for {model.family.title}, whose inputs are of a kind of "
                 f"their own ({error}). Give one of the families that read sequences or cells."
             ) from error
-        measured[tokens], each[tokens] = one, (many - some) // (_MANY // 2)
-        shared[tokens] = max(0, many - _MANY * each[tokens])
+        measured[tokens], each[tokens] = one, (many - some) // half
+        shared[tokens] = max(0, many - 2 * half * each[tokens])
     own = [m.cpu_bytes(_PRECISIONS[precision]) for m in model.modules() if hasattr(m, "cpu_bytes")]  # type: ignore[operator]
     return Estimate(
         precision=precision,
