@@ -10,6 +10,7 @@ from lexome.blocks import DecodeCache
 from lexome.catalog import new
 from lexome.core import InputError, UnknownLetters
 from lexome.formats import read_fasta, read_table
+from lexome.inference import stretches
 from lexome.inference.generation import generate
 
 SIZES = {"width": 16, "mlp_width": 32, "depth": 2, "length": 400}
@@ -378,16 +379,17 @@ def test_senseless_restraints_are_refused(model, wrong):
         generate(model, ["ACGT"], length=10, **wrong)
 
 
-def test_writing_beyond_what_a_release_was_trained_on_is_said(model, monkeypatch, caplog):
+def test_writing_beyond_what_a_release_was_trained_on_is_said(monkeypatch, capsys):
     class Release:
         context = 30
 
-    monkeypatch.setattr(generation, "releases", lambda: {model.name: (None, Release())})
+    model = new("mamba", width=16, depth=1).eval()
+    monkeypatch.setattr(stretches, "releases", lambda: {model.name: (None, Release())})
     generate(model, ["ACGT"], length=26)
-    assert not caplog.messages
+    assert not capsys.readouterr().err
     generate(model, ["ACGT", "ACGTA"], length=30)
-    assert len(caplog.messages) == 1
-    assert "34 tokens, but was trained on at most 30" in caplog.messages[0]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "trained on sequences of up to 30 tokens, and what is to be written has 34" in told
 
 
 def test_evo_is_steered_by_bytes_and_continues_one_letter():

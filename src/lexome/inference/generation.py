@@ -4,7 +4,6 @@ Axes: B rows, S steps, V vocabulary, A tokens that may be drawn.
 """
 
 import hashlib
-import logging
 import math
 import re
 import sys
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lexome.catalog import families, releases
+from lexome.catalog import families
 from lexome.core import InputError, UnknownLetters, free_path
 from lexome.core.messages import counted
 from lexome.formats import RowStore, SequenceRecord, read_sequences, writer_for
@@ -31,6 +30,7 @@ from lexome.inference.decoding import Decoder, prepared
 from lexome.inference.reading import advise, tokenizer_of
 from lexome.inference.runs import fingerprint, loaded, provenance
 from lexome.inference.sampling import Restraint, Sampling, draw
+from lexome.inference.stretches import LengthNote
 from lexome.model import Model
 from lexome.tokenizers import Tokenizer
 
@@ -41,7 +41,6 @@ _ROWS_PER_BATCH = 64  # more rows make no step cheaper
 _BATCHES_PER_WINDOW = 8
 _HOLDS_TOKENS = {".parquet", ".pq", ".npz"}
 _FILE_NAME = re.compile(r"[\w./~\\ -]+\.\w{1,8}(\.b?gz)?")
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -375,7 +374,7 @@ def _requests(
 ) -> Iterator[_Request]:
     """Yield one request for each sample of each prompt."""
     tokenizer = tokenizer_of(model)
-    longest = 0
+    note = LengthNote(model)
     for record in read_sequences(source, upper=upper):
         text = prefix + record.sequence
         (encoded,) = tokenizer.encode([text])
@@ -396,7 +395,8 @@ def _requests(
                 f"{sampling.length:,} are to follow, together more than the {model.context:,} "
                 f"that {model.name} takes. Give a shorter prompt or a smaller length."
             )
-        longest = _heed_training(model, len(given) + sampling.length, longest)
+        tokens = len(given) + sampling.length
+        note.tell(tokens, "what is to be written", "beyond that it extrapolates")
         for number_1based in range(1, samples + 1):
             # The name is part of it, so that a prompt that is given twice is continued twice.
             key = f"{seed}/{number_1based}/{record.id}/{text}"
@@ -410,21 +410,6 @@ def _requests(
                 drawn=int(not len(given)),
                 chances=chances,
             )
-
-
-def _heed_training(model: Model, tokens: int, longest: int) -> int:
-    """Say once when sequences grow longer than a model that takes any length was trained on."""
-    _, release = releases().get(model.name, (None, None))
-    trained = release.context if release is not None else None
-    if trained is not None and tokens > trained >= longest:
-        _LOG.warning(
-            "%s takes %s tokens, but was trained on at most %s; what it writes beyond is "
-            "extrapolation.",
-            model.name,
-            f"{tokens:,}",
-            f"{trained:,}",
-        )
-    return max(longest, tokens)
 
 
 def _windows(

@@ -24,12 +24,7 @@ def carries_state(model: Model) -> bool:
 
     Not so HyenaDNA, whose filters leave no state, nor a model with soft tokens before every input.
     """
-    modules = model.backbone.modules()
-    return (
-        model.objective == "causal"
-        and model.backbone.prompt is None
-        and not any(isinstance(module, ImplicitFilter) for module in modules)
-    )
+    return not _why_not(model)
 
 
 def cutting_with_state(
@@ -96,11 +91,14 @@ def stretch_tokens(model: Model, tokens: int, asked: int | None, budget: int) ->
 
 
 def _why_not(model: Model) -> str:
+    """Return why no state can be carried; nothing where it can."""
     if model.objective != "causal":
         return "it does not read from left to right"
     if model.backbone.prompt is not None:
         return "soft tokens stand before every input"
-    return "its filters are as long as the input"
+    if any(isinstance(module, ImplicitFilter) for module in model.backbone.modules()):
+        return "its filters are as long as the input"
+    return ""
 
 
 def stretches(

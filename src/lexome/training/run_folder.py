@@ -10,11 +10,12 @@ from lexome.core import InputError
 from lexome.core.json_files import write_json
 from lexome.inference.predictor import SETTINGS
 from lexome.training.outcome import HISTORY, OUTPUTS, PREDICTIONS, SCORES
+from lexome.training.search import SEARCH
 from lexome.training.tuning import CHECKPOINT
 
 _OWN = (
     *("asked.json", "model", HISTORY, SCORES, PREDICTIONS, OUTPUTS),
-    *(CHECKPOINT, "runs", "search"),
+    *(CHECKPOINT, "runs", SEARCH),
 )
 
 
